@@ -1,0 +1,1 @@
+"""What prefect.yaml cannot say: the embedded services, work pools, and the sample guest."""

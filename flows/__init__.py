@@ -1,0 +1,1 @@
+"""The lifecycles: one verb per module, each a Prefect flow a person can run. The steps are in `tasks`."""

@@ -1,0 +1,1 @@
+"""Chunks and manifests in an object store. Where their bytes come from is `tasks.engine.disks`."""

@@ -1,0 +1,1 @@
+"""ECSs: QEMU/KVM guests under libvirt, their seed, overlay, backing export and boot proof."""

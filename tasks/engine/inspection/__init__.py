@@ -1,0 +1,1 @@
+"""What is on a disk: partition sniffing by our own bounded reads, operating system facts by libguestfs."""

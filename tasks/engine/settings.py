@@ -1,0 +1,87 @@
+"""Where things are on this host and how to reach them; nothing is opened here (`tasks.resources` does that).
+
+Order: environment variables IMS_*, then IMS_HOME/settings.env (written by `ims up`, mode 0600), then the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """IMS_HOME, else a folder that QEMU's user can enter: /var/lib/ims for root, the user's data folder otherwise."""
+    if home := os.environ.get("IMS_HOME"):
+        return Path(home)
+    if os.geteuid() == 0:
+        return Path("/var/lib/ims")
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local/share")) / "ims"
+
+
+class Settings(BaseSettings):
+    """All settings; each is an environment variable IMS_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="IMS_", extra="ignore")
+
+    home: Path = Field(default_factory=default_home)
+    account: str = "admin"
+    api_key: SecretStr | None = None
+    database_url: str = ""
+
+    s3_endpoint: str = "127.0.0.1:8333"
+    s3_access_key: str = "ims"
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_secure: bool = False
+    s3_region: str = "us-east-1"
+    images_bucket: str = "ims-images"
+    inbox_bucket: str = "ims-inbox"
+    exports_bucket: str = "ims-exports"
+
+    prefect_api_url: str = "http://127.0.0.1:4200/api"
+
+    host: str = Field(default_factory=lambda: os.uname().nodename)
+    libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    cache_bytes: int = Field(default=8 << 30, ge=64 << 20)
+    url_allow: str = ""
+    """Comma-separated host:port pairs that URL sources may use although they are not public on 80 or 443."""
+
+    import_threads: int = Field(default=4, ge=1, le=64)
+    max_disk_bytes: int = Field(default=1 << 40, ge=1 << 20)
+    boot_timeout_seconds: int = Field(default=300, ge=10, le=3600)
+
+    @cached_property
+    def catalog_url(self) -> str:
+        """SQLAlchemy address of the catalog: SQLite under IMS_HOME unless database_url names a server."""
+        return self.database_url or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def scratch(self) -> Path:
+        """Private working files of running steps; each step makes and removes its own folder."""
+        return self.home / "scratch"
+
+    @property
+    def cache(self) -> Path:
+        """The host's content-addressed chunk cache."""
+        return self.home / "cache"
+
+    @property
+    def ecs_folder(self) -> Path:
+        """One folder per ECS: overlay, seed, console log, screenshots."""
+        return self.home / "ecs"
+
+    @property
+    def exports_socket(self) -> Path:
+        """Unix socket of this host's NBD server, which exports disks by manifest digest."""
+        return self.home / "run" / "nbd.sock"
+
+
+def load_settings() -> Settings:
+    """Settings of this process, read anew at every call."""
+    env_file = default_home() / "settings.env"
+    return Settings(_env_file=env_file if os.access(env_file, os.R_OK) else None)  # type: ignore[call-arg]  # pydantic-settings' own argument
