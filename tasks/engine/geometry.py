@@ -6,6 +6,7 @@ A chunk is CHUNK_SIZE guest-visible bytes, aligned; docs/adr/0001-chunk-size.md 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 SECTOR_SIZE = 512
@@ -19,7 +20,8 @@ class Extent(NamedTuple):
     length: int
 
 
-class PendingChunk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PendingChunk:
     """A chunk not read yet: its index, and a thread-safe call that gives its raw bytes (CHUNK_SIZE, the last one shorter)."""
 
     index: int

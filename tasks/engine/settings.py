@@ -84,4 +84,4 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Settings of this process, read anew at every call."""
     env_file = default_home() / "settings.env"
-    return Settings(_env_file=env_file if os.access(env_file, os.R_OK) else None)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return Settings(_env_file=env_file if os.access(env_file, os.R_OK) else None)

@@ -1,0 +1,42 @@
+# The project's commands; `make` alone lists them. What a machine needs is in deployments/setup.sh.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+# Words that tie the project to one machine or one package registry. Written so that this line does not match itself.
+FOREIGN := (pypi|pythonhosted|registry[.]npmjs|deb[.]debian|security[.]debian|snapshot[.]debian|proxy[.]golang)[.](org|com)|/opt/(pypi|wheels)|/work/[a-z]+/|extra-inde[x]-url
+
+.PHONY: help setup demo check test unit bench up down
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian packages, the Python environment, the sample guest's packages
+	@deployments/setup.sh
+
+demo: setup ## bring everything up, import the sample guest twice, boot an ECS from it
+	@$(BIN)/ims up
+	@$(BIN)/python -m deployments.demo
+
+check: setup ## style, types, import directions, nothing tied to one machine
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@! git grep --untracked -nIE '$(FOREIGN)' || { echo 'check: the lines above name one machine or registry' >&2; exit 1; }
+
+test: setup ## all tests, with real servers and guests
+	$(BIN)/pytest
+
+unit: setup ## the tests that start no server and no guest
+	$(BIN)/pytest -m 'not server and not guest'
+
+bench: setup ## measure against today's pipeline; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+up: setup ## start the embedded services
+	@$(BIN)/ims up
+
+down: ## stop what `make up` started; data stays
+	@$(BIN)/ims down

@@ -1,0 +1,55 @@
+"""Makes the catalog ready: newest schema, and account `admin` with a key that this home remembers. Tables are in `models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from deployments.embedded import environment
+from deployments.embedded.layout import write_secret
+from models.accounts import authenticate, create_account, list_accounts, renew_key
+from models.database import migrate, open_engine, session_scope
+from models.exceptions import CatalogError, NotAuthenticated
+from models.trail import Actor
+from tasks.engine.settings import Settings
+from tasks.resources import translate
+
+ADMIN = "admin"
+API_KEY = "IMS_API_KEY"
+
+
+def prepare(settings: Settings) -> None:
+    """Migrate, and make account `admin` where there is none. Its key goes to IMS_HOME/admin.key and settings.env, both 0600."""
+    engine = open_engine(settings.catalog_url)
+    try:
+        migrate(engine)
+        with session_scope(engine, write=True) as session:
+            _ensure_admin(session, settings.home, engine)
+    except CatalogError as error:
+        raise translate(error) from error
+    finally:
+        engine.dispose()
+
+
+def _ensure_admin(session: Session, home: Path, engine: Engine) -> None:
+    if ADMIN not in {account.name for account in list_accounts(session)}:
+        _remember_key(home, create_account(session, name=ADMIN, by=Actor(ADMIN), operator=True).api_key)
+    elif engine.dialect.name == "sqlite" and not _key_proves(session, home):
+        # This home's own catalog, and nobody has the key. A shared database may have it on another host.
+        _remember_key(home, renew_key(session, name=ADMIN, by=Actor(ADMIN)))
+
+
+def _key_proves(session: Session, home: Path) -> bool:
+    try:
+        authenticate(session, name=ADMIN, key=environment.read(home).get(API_KEY, ""))
+    except NotAuthenticated:
+        return False
+    return True
+
+
+def _remember_key(home: Path, key: str) -> None:
+    """Before the transaction commits: a key that proves nothing yet does less harm than an account whose key nobody has."""
+    write_secret(home / "admin.key", key + "\n")
+    environment.remember(home, {API_KEY: key})

@@ -1,0 +1,87 @@
+"""The embedded Prefect server and this host's worker. Flows and deployments are registered by `deployments.registering`.
+
+Whoever holds the Prefect API can run code on this host, so it listens on loopback and wants the login that
+IMS_HOME/prefect.login holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from deployments.embedded import ports, probes
+from deployments.embedded.services import Service
+from deployments.embedded.site import Site
+
+WORKER_NAME = "embedded"
+
+
+def server(site: Site) -> Service:
+    api_url, login = site.settings.prefect_api_url, site.login
+    return Service(
+        name="prefect",
+        command=(sys.executable, "-m", "prefect", "server", "start"),
+        address=site.ui_url,
+        ready=lambda _since: probes.prefect_call(api_url, "/admin/version", login=login) is not None,
+        environment=_server_environment(site),
+        secrets={"PREFECT_SERVER_API_AUTH_STRING": login},
+        start_seconds=240,  # the first start migrates its database
+        stop_seconds=15,
+    )
+
+
+def _server_environment(site: Site) -> dict[str, str]:
+    port = urlsplit(site.settings.prefect_api_url).port
+    return {
+        "PREFECT_HOME": str(site.prefect_home),
+        "PREFECT_PROFILE": "ims",
+        "PREFECT_SERVER_API_HOST": ports.LOOPBACK,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": site.settings.prefect_api_url,
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(site.prefect_home / "ui"),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{ports.LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def worker(site: Site) -> Service:
+    """The process worker of this host's pool; a run that it started ends with it."""
+    pool = site.settings.host
+    return Service(
+        name="worker",
+        command=(
+            sys.executable,
+            "-m",
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            pool,
+            "--type",
+            "process",
+            "--name",
+            WORKER_NAME,
+        ),
+        address=f"work pool {pool}",
+        ready=lambda since: _worker_online(site, since),
+        environment={**site.environment, "DO_NOT_TRACK": "1"},
+        umask=0o022,  # QEMU's user must reach the ECS folders that a run makes
+        start_seconds=120,
+        stop_seconds=15,
+    )
+
+
+def _worker_online(site: Site, since: float) -> bool:
+    path = f"/work_pools/{site.settings.host}/workers/filter"
+    workers = probes.prefect_call(site.settings.prefect_api_url, path, login=site.login, body={}) or []
+    return any(
+        worker["name"] == WORKER_NAME and worker["status"] == "ONLINE" and _seconds(worker["last_heartbeat_time"]) >= since
+        for worker in workers
+    )
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).astimezone(UTC).timestamp()

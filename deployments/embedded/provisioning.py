@@ -1,0 +1,61 @@
+"""What the services must hold before anybody can work: buckets and deployments. The catalog is made ready in `catalog`.
+
+Every step looks first and changes only what is missing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from deployments import registering
+from deployments.embedded.services import inherited_environment, log_path, tail
+from deployments.embedded.site import Site
+from tasks.engine.errors import PrefectUnavailable, StoreUnavailable
+from tasks.engine.settings import Settings
+
+REGISTER_SECONDS = 180
+
+
+def make_buckets(settings: Settings) -> None:
+    """Raises StoreUnavailable."""
+    from minio import Minio
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
+
+    client = Minio(
+        settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=settings.s3_secure,
+        region=settings.s3_region,
+    )
+    try:
+        present = {bucket.name for bucket in client.list_buckets()}
+        for name in (settings.images_bucket, settings.inbox_bucket, settings.exports_bucket):
+            if name not in present:
+                client.make_bucket(name)
+    except (MinioException, HTTPError) as error:
+        raise StoreUnavailable(f"cannot make the buckets at {settings.s3_endpoint}: {error}") from error
+
+
+def register_deployments(site: Site) -> None:
+    """Apply prefect.yaml unless the server has it already. Raises PrefectUnavailable with the log's last lines."""
+    pool = site.settings.host
+    if registering.is_registered(site.settings.prefect_api_url, login=site.login, pool=pool):
+        return
+    log = log_path(site.home, "registration")
+    with log.open("wb") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "deployments.registering"],
+            env={**inherited_environment(), **site.environment, "IMS_HOST": pool, "IMS_RELEASE": registering.release()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=REGISTER_SECONDS,
+            check=False,
+        )
+    if result.returncode != 0:
+        raise PrefectUnavailable(
+            f"prefect.yaml could not be applied: {tail(log, lines=3) or '(no output)'}", remedy=f"See {log}."
+        )

@@ -1,0 +1,97 @@
+"""How the command runs a flow: in this process, recorded by the Prefect server, or handed to a worker. Not a flow itself."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from typing import Any
+
+from pydantic import BaseModel
+
+from tasks.engine.errors import ImsError, PrefectUnavailable, RequestRefused
+from tasks.engine.settings import load_settings
+
+HEALTH_SECONDS = 3.0
+
+
+def run_flow(verb: str, parameters: dict[str, Any], *, detach: bool = False) -> dict[str, Any]:
+    """Run `flows.<verb>.<verb>` and give its result as plain values; detached, the id and address of the run."""
+    _require_server()
+    _quiet_prefect()
+    flow = getattr(importlib.import_module(f"flows.{verb}"), verb)
+    _check(flow, parameters)
+    if detach:
+        return _hand_over(flow.name, parameters)
+    result = flow(**parameters)
+    return result.model_dump(mode="json") if isinstance(result, BaseModel) else dict(result or {})
+
+
+def _check(flow: Any, parameters: dict[str, Any]) -> None:
+    from prefect.exceptions import ParameterBindError, ParameterTypeError
+    from pydantic import ValidationError
+
+    try:
+        flow.validate_parameters(parameters)
+    except (ParameterTypeError, ParameterBindError, ValidationError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
+        if not isinstance(cause, ValidationError):
+            raise RequestRefused("parameter", " ".join(str(error).split()), remedy="See `ims --help`.") from error
+        first = cause.errors(include_url=False)[0]
+        field = str(first["loc"][-1]) if first["loc"] else "parameter"
+        raise RequestRefused(field, f"{field}: {first['msg']}", remedy="See `ims --help` for what it may be.") from error
+
+
+def _hand_over(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    values = json.loads(json.dumps(parameters, default=_plain))
+    try:
+        run: Any = run_deployment(name=f"{name}/{name}", parameters=values, timeout=0, as_subflow=False)
+    except ObjectNotFound as error:
+        raise PrefectUnavailable(f"no deployment {name} is registered", remedy="Run `ims up`.") from error
+    url = load_settings().prefect_api_url.removesuffix("/api") + f"/runs/flow-run/{run.id}"
+    return {"flow_run_id": str(run.id), "state": "scheduled", "url": url}
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+
+
+def _require_server() -> None:
+    """One clear line instead of a long trace when the server is not there."""
+    url = os.environ.get("PREFECT_API_URL") or load_settings().prefect_api_url
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=HEALTH_SECONDS):  # noqa: S310  # the operator's own address
+            return
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise PrefectUnavailable(f"no Prefect server answers at {url}: {error}", remedy="Run `ims up`.") from error
+
+
+def _quiet_prefect() -> None:
+    """People see our own progress lines; everything else is in the Prefect UI. Must run before Prefect is imported."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ims")
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()
+    told = logging.getLogger("ims")
+    told.setLevel(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    told.addHandler(handler)
+
+
+def failure(error: BaseException) -> tuple[ImsError | None, str, str]:
+    """The ImsError among an exception and its causes, if any, and the code and message to show."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, ImsError):
+            return current, current.code, current.message
+        current = current.__cause__
+    return None, "defect", f"{type(error).__name__}: {error}"

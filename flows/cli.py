@@ -1,0 +1,184 @@
+"""The `ims` command: who asks, which flow or query, how to print it. It decides nothing itself.
+
+Commands are named by "module:function" and imported when called, so that a list or a check never pays for Prefect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.engine.errors import ImsError, Refused, Unavailable
+
+EXIT_DONE, EXIT_DEFECT, EXIT_REFUSED, EXIT_UNAVAILABLE = 0, 1, 2, 3
+
+FORMATS = ("raw", "qcow", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "zvhd", "zvhd2", "ova")
+EXPORTS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "zvhd", "zvhd2")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 defect, 2 refused, 3 unavailable."""
+    given = _parser().parse_args(arguments)
+    if given.account:
+        os.environ["IMS_ACCOUNT"] = given.account
+    try:
+        answer = _load(given.run)(given)
+    except KeyboardInterrupt:
+        return _fail(given, "operation.cancelled", "Cancelled. The same command goes on.", EXIT_UNAVAILABLE)
+    except ImsError as error:
+        return _fail(given, error.code, error.message, exit_code(error))
+    _print(given, answer)
+    return int(answer.get("exit_code", EXIT_DONE))
+
+
+def exit_code(error: ImsError) -> int:
+    """What a failure means to the caller of the command."""
+    if isinstance(error, Unavailable):
+        return EXIT_UNAVAILABLE
+    return EXIT_REFUSED if isinstance(error, Refused) else EXIT_DEFECT
+
+
+def _load(target: str) -> Any:
+    module, _, function = target.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _print(given: argparse.Namespace, answer: dict[str, Any]) -> None:
+    shown = {name: value for name, value in answer.items() if name != "exit_code"}
+    if given.json:
+        print(json.dumps(shown, default=str))
+    else:
+        print(_load("flows.printing:as_text")(shown))
+
+
+def _fail(given: argparse.Namespace, code: str, message: str, status: int) -> int:
+    if given.json:
+        print(json.dumps({"error": {"code": code, "message": message}}))
+    else:
+        print(f"ims: {code}: {message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ims", description="Images and the ECSs launched from them.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print exactly one JSON object")
+    common.add_argument("--account", help="who asks (default: IMS_ACCOUNT, else admin)")
+    nouns = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
+    _services(nouns, common)
+    _accounts(nouns, common)
+    _images(nouns, common)
+    _ecs(nouns, common)
+    return parser
+
+
+class _Nouns:
+    """Adds the verbs of one noun, each with its function."""
+
+    def __init__(self, nouns: Any, common: argparse.ArgumentParser, name: str, help: str) -> None:
+        self._common = common
+        self._verbs = nouns.add_parser(name, help=help).add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(self, verb: str, run: str, help: str, *, subject: str | None = None) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = self._verbs.add_parser(verb, parents=[self._common], help=help, description=help)
+        parser.set_defaults(run=run)
+        if subject:
+            parser.add_argument("id", metavar=subject, help="id, or name where it is unambiguous")
+        return parser
+
+
+def _services(nouns: Any, common: argparse.ArgumentParser) -> None:
+    for verb, help in (
+        ("up", "start the embedded services that are not running"),
+        ("down", "stop what `ims up` started; data stays"),
+        ("status", "show which services run"),
+    ):
+        nouns.add_parser(verb, parents=[common], help=help, description=help).set_defaults(
+            run=f"flows.commands.services:{verb}"
+        )
+
+
+def _accounts(nouns: Any, common: argparse.ArgumentParser) -> None:
+    account = _Nouns(nouns, common, "account", "who owns images and ECSs")
+    account.add("create", "flows.commands.accounts:create", "make an account and show its API key once").add_argument("name")
+    account.add("list", "flows.commands.accounts:list_all", "list the accounts (operators only)")
+    flavor = _Nouns(nouns, common, "flavor", "sizes of guests")
+    flavor.add("list", "flows.commands.accounts:flavors", "list the flavors")
+    audit = _Nouns(nouns, common, "audit", "who changed what, and when")
+    audit.add("list", "flows.commands.accounts:audit", "the newest changes of what is yours").add_argument(
+        "--subject", metavar="ID", help="of this image or ECS only"
+    )
+
+
+def _images(nouns: Any, common: argparse.ArgumentParser) -> None:
+    image = _Nouns(nouns, common, "image", "templates that ECSs are launched from")
+    check = image.add("check", "flows.commands.images:check", "read a file's headers and say whether it can be imported")
+    bring = image.add("import", "flows.commands.images:import_", "make an image of an external file")
+    for parser in (check, bring):
+        parser.add_argument("source", metavar="SOURCE", help="a path, inbox:KEY, or an http(s) URL")
+        parser.add_argument("--format", choices=FORMATS, help="refuse the file unless it is of this format")
+    bring.add_argument("--name", required=True)
+    bring.add_argument("--checksum", metavar="sha256:HEX", help="verified before anything else reads the file")
+    bring.add_argument("--verify", choices=("boot", "none"), default="boot", help="boot it before it becomes active (default)")
+    bring.add_argument("--description", default="")
+    bring.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG")
+    bring.add_argument("--min-memory", type=int, default=0, metavar="MIB")
+    _run_options(bring)
+    listing = image.add("list", "flows.commands.images:list_all", "list the images you see, newest first")
+    listing.add_argument("--type", choices=("public", "private", "shared", "marketplace"))
+    listing.add_argument("--all", action="store_true", help="also hidden and deprecated ones")
+    _page_options(listing)
+    image.add("show", "flows.commands.images:show", "show one image", subject="IMAGE")
+    export = image.add("export", "flows.commands.images:export", "write a disk of an image to a file", subject="IMAGE")
+    export.add_argument("--format", required=True, choices=EXPORTS)
+    export.add_argument("--to", metavar="PATH", help="new file; without it, the exports bucket and a presigned URL")
+    export.add_argument("--disk", type=int, default=0, metavar="INDEX")
+    export.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
+    image.add("delete", "flows.commands.images:delete", "delete an image; its ECSs live on", subject="IMAGE")
+    for verb, help in (
+        ("deactivate", "refuse launches and exports of an image"),
+        ("reactivate", "allow them again"),
+        ("deprecate", "hide an image from lists; it still launches"),
+        ("protect", "refuse its deletion"),
+        ("unprotect", "allow its deletion"),
+    ):
+        image.add(verb, f"flows.commands.images:{verb}", help, subject="IMAGE")
+
+
+def _ecs(nouns: Any, common: argparse.ArgumentParser) -> None:
+    ecs = _Nouns(nouns, common, "ecs", "guests launched from images")
+    launch = ecs.add("launch", "flows.commands.guests:launch", "launch an ECS from an image", subject="IMAGE")
+    launch.add_argument("--name", required=True)
+    launch.add_argument("--flavor", default="small", help="see `ims flavor list`")
+    launch.add_argument("--disk", type=int, metavar="GIB", help="size of the system disk")
+    launch.add_argument("--ssh-key", action="append", default=[], metavar="FILE", help="public key that may log in")
+    launch.add_argument("--user-data", metavar="FILE", help="script or cloud-config for first boot")
+    launch.add_argument("--standalone", action="store_true", help="also copy the whole base into the ECS's own file")
+    _run_options(launch)
+    _page_options(ecs.add("list", "flows.commands.guests:list_all", "list your ECSs, newest first"))
+    ecs.add("show", "flows.commands.guests:show", "show one ECS", subject="ECS")
+    console = ecs.add("console", "flows.commands.guests:console", "the end of its serial console", subject="ECS")
+    console.add_argument("--lines", type=int, default=50)
+    shot = ecs.add("screenshot", "flows.commands.guests:screenshot", "save a picture of its screen", subject="ECS")
+    shot.add_argument("--to", metavar="PATH", help="default: beside its disk")
+    for verb in ("stop", "start", "delete"):
+        ecs.add(verb, f"flows.commands.guests:{verb}", f"{verb} an ECS", subject="ECS")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--idempotency-key", metavar="KEY", help="the same key again continues or returns the same run")
+    parser.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
+
+
+def _page_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--after", help="the `after` of the page before")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

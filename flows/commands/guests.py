@@ -1,0 +1,128 @@
+"""`ims ecs`: reads go to the catalog and to libvirt, everything that changes a guest is a flow."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from models.ecs import get_ecs, list_ecs
+from tasks.engine.errors import RequestRefused, StateRefused
+from tasks.engine.settings import load_settings
+from tasks.finding import resolve_ecs
+from tasks.resources import catalog, hypervisor, require_account
+from tasks.views import EcsView, ecs_view
+
+
+def launch(given: Namespace) -> dict[str, Any]:
+    """Run the launch flow."""
+    from flows.calling import run_flow
+
+    options = {
+        "disk_gib": given.disk,
+        "ssh_keys": [key for file in given.ssh_key for key in _keys(file)],
+        "user_data_file": str(Path(given.user_data).absolute()) if given.user_data else None,
+        "standalone": given.standalone,
+        "idempotency_key": given.idempotency_key,
+    }
+    parameters = {
+        "image": given.id,
+        "name": given.name,
+        "account": load_settings().account,
+        "flavor": given.flavor,
+        "options": options,
+    }
+    return run_flow("launch_ecs", parameters, detach=given.detach)
+
+
+def list_all(given: Namespace) -> dict[str, Any]:
+    """A page of the account's ECSs."""
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        page = list_ecs(session, account=account, after=given.after, limit=given.limit)
+        return {"ecs": [ecs_view(ecs).model_dump(mode="json") for ecs in page.rows], "after": page.after}
+
+
+def show(given: Namespace) -> dict[str, Any]:
+    """One ECS, with what libvirt says of its domain."""
+    view = _view(given)
+    domain = "elsewhere"
+    if view.host == load_settings().host:
+        from tasks.engine.guests import domain as domains
+
+        with hypervisor() as host:
+            domain = str(domains.state(host, UUID(view.id)))
+    return view.model_dump(mode="json") | {"domain": domain}
+
+
+def console(given: Namespace) -> dict[str, Any]:
+    """The end of the serial console's log."""
+    from tasks.engine.guests.console import console_tail
+    from tasks.engine.guests.overlay import ecs_files
+
+    view = _here(given)
+    text = console_tail(ecs_files(load_settings().ecs_folder, UUID(view.id)).console)
+    return {"id": view.id, "console": "\n".join(text.splitlines()[-given.lines :])}
+
+
+def screenshot(given: Namespace) -> dict[str, Any]:
+    """Save what is on the screen of a running ECS as PNG."""
+    from tasks.engine.guests.overlay import ecs_files
+    from tasks.engine.guests.screenshot import screenshot_png
+
+    view = _here(given)
+    path = Path(given.to) if given.to else ecs_files(load_settings().ecs_folder, UUID(view.id)).screenshot
+    if view.state != "active":
+        raise StateRefused("ecs", "state", f"ECS {view.id} is {view.state}", remedy="Start it first.")
+    with hypervisor() as host:
+        picture = screenshot_png(host.domain(UUID(view.id)))
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise RequestRefused("target", f"{path} cannot be written: {error}", remedy="Name another file.") from error
+    return {"id": view.id, "path": str(path.absolute()), "size": len(picture)}
+
+
+def stop(given: Namespace) -> dict[str, Any]:
+    """Run the stop flow."""
+    return _run("stop_ecs", given)
+
+
+def start(given: Namespace) -> dict[str, Any]:
+    """Run the start flow."""
+    return _run("start_ecs", given)
+
+
+def delete(given: Namespace) -> dict[str, Any]:
+    """Run the delete flow."""
+    return _run("delete_ecs", given)
+
+
+def _run(verb: str, given: Namespace) -> dict[str, Any]:
+    from flows.calling import run_flow
+
+    return run_flow(verb, {"ecs": given.id, "account": load_settings().account})
+
+
+def _view(given: Namespace) -> EcsView:
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        ecs_id = resolve_ecs(session, account=account, wanted=given.id)
+        return ecs_view(get_ecs(session, account=account, ecs_id=ecs_id))
+
+
+def _here(given: Namespace) -> EcsView:
+    view = _view(given)
+    if view.host != load_settings().host:
+        raise StateRefused("ecs", "elsewhere", f"ECS {view.id} is on host {view.host}", remedy="Ask there.")
+    return view
+
+
+def _keys(file: str) -> list[str]:
+    from tasks.engine.guests.seed import read_ssh_keys
+
+    try:
+        return read_ssh_keys(Path(file).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestRefused("ssh_keys", f"{file} cannot be read: {error}", remedy="Give a public key file.") from error

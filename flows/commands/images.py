@@ -1,0 +1,132 @@
+"""`ims image`: reads and switches go to the catalog, everything that takes long is a flow."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from models.image_changes import set_active, set_deprecated, set_protected
+from models.images import ImageFilter, get_image, list_images
+from models.tables import Image, utc_now
+from models.trail import Actor
+from models.vocabulary import ImageType
+from tasks.engine.errors import DiskRefused
+from tasks.engine.settings import load_settings
+from tasks.finding import resolve_image
+from tasks.resources import catalog, require_account
+from tasks.views import image_view
+
+REMOTE = ("inbox:", "http://", "https://")
+
+
+def check(given: Namespace) -> dict[str, Any]:
+    """The pre-flight's verdict; exit 2 where it refuses."""
+    from tasks.engine.disks.formats import DiskFormat
+    from tasks.preflight import check_source
+
+    declared = DiskFormat(given.format) if given.format else None
+    try:
+        found = check_source(load_settings().account, given.source, declared=declared)
+    except DiskRefused as error:
+        refused: dict[str, Any] = {"verdict": "refused", "code": error.code, "message": error.message}
+        return refused | {"format": given.format, "virtual_size": None, "exit_code": 2}
+    answer: dict[str, Any] = {"verdict": "accepted", "code": None, "message": "The headers are in order."}
+    return answer | {"format": found.format, "virtual_size": found.virtual_size or None}
+
+
+def import_(given: Namespace) -> dict[str, Any]:
+    """Run the import flow."""
+    from flows.calling import run_flow
+
+    options = {
+        "description": given.description,
+        "tags": given.tags,
+        "min_memory_mib": given.min_memory,
+        "idempotency_key": given.idempotency_key,
+    }
+    parameters = {
+        "source": given.source if given.source.startswith(REMOTE) else str(Path(given.source).absolute()),
+        "name": given.name,
+        "account": load_settings().account,
+        "format": given.format or "auto",
+        "checksum": given.checksum,
+        "verify": given.verify,
+        "options": options,
+    }
+    return run_flow("import_image", parameters, detach=given.detach)
+
+
+def list_all(given: Namespace) -> dict[str, Any]:
+    """A page of the images that the account sees."""
+    wanted = {"public": ImageType.PUBLIC, "private": ImageType.PRIVATE}.get(given.type or "")
+    if given.type and wanted is None:
+        return {"images": [], "after": None}
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        chosen = ImageFilter(type=wanted, everything=given.all)
+        page = list_images(session, account=account, chosen=chosen, after=given.after, limit=given.limit)
+        rows = [image_view(image, account=account).model_dump(mode="json") for image in page.rows]
+        return {"images": rows, "after": page.after}
+
+
+def show(given: Namespace) -> dict[str, Any]:
+    """One image."""
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        image_id = resolve_image(session, account=account, wanted=given.id)
+        return image_view(get_image(session, account=account, image_id=image_id), account=account).model_dump(mode="json")
+
+
+def export(given: Namespace) -> dict[str, Any]:
+    """Run the export flow."""
+    from flows.calling import run_flow
+
+    parameters = {
+        "image": given.id,
+        "format": given.format,
+        "account": load_settings().account,
+        "to": str(Path(given.to).absolute()) if given.to else None,
+        "disk": given.disk,
+    }
+    return run_flow("export_image", parameters, detach=given.detach)
+
+
+def delete(given: Namespace) -> dict[str, Any]:
+    """Run the delete flow."""
+    from flows.calling import run_flow
+
+    return run_flow("delete_image", {"image": given.id, "account": load_settings().account})
+
+
+def deactivate(given: Namespace) -> dict[str, Any]:
+    """Refuse launches and exports."""
+    return _switch(given, lambda session, image_id, by: set_active(session, image_id=image_id, active=False, by=by))
+
+
+def reactivate(given: Namespace) -> dict[str, Any]:
+    """Allow launches and exports again."""
+    return _switch(given, lambda session, image_id, by: set_active(session, image_id=image_id, active=True, by=by))
+
+
+def deprecate(given: Namespace) -> dict[str, Any]:
+    """Leave it out of lists from now on."""
+    return _switch(given, lambda session, image_id, by: set_deprecated(session, image_id=image_id, at=utc_now(), by=by))
+
+
+def protect(given: Namespace) -> dict[str, Any]:
+    """Refuse its deletion."""
+    return _switch(given, lambda session, image_id, by: set_protected(session, image_id=image_id, protected=True, by=by))
+
+
+def unprotect(given: Namespace) -> dict[str, Any]:
+    """Allow its deletion."""
+    return _switch(given, lambda session, image_id, by: set_protected(session, image_id=image_id, protected=False, by=by))
+
+
+def _switch(given: Namespace, change: Any) -> dict[str, Any]:
+    with catalog(write=True) as session:
+        account = require_account(session, account=load_settings().account)
+        image_id = resolve_image(session, account=account, wanted=given.id)
+        image: Image = change(session, image_id, Actor(account))
+        return image_view(image, account=account).model_dump(mode="json")

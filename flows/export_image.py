@@ -1,0 +1,40 @@
+"""Export: an image's disk as a file in a format that other hypervisors read, at a path or behind a presigned URL.
+
+Needs the store, the catalog and this host's NBD server, which QEMU reads the disk from inside its cage.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from tasks import images, outgoing
+from tasks.outgoing import ExportView
+from tasks.requests import AccountName, ExportFormat, Identifier
+from tasks.sagas import Call, saga
+
+Target = Annotated[
+    str | None,
+    Field(max_length=4096, description="New file on the host that runs the export; empty: the exports bucket and a URL."),
+]
+DiskIndex = Annotated[int, Field(ge=0, le=3, description="Which disk of the image; 0 is the system disk.")]
+
+
+@flow(name="export-image", flow_run_name="export {image} as {format} for {account}", description=__doc__)
+def export_image(
+    image: Identifier,
+    format: ExportFormat,
+    account: AccountName = "admin",
+    to: Target = None,
+    disk: DiskIndex = 0,
+) -> ExportView:
+    """Write one disk of a visible, active image to a new file. Raises NotFound, StateRefused, HostUnavailable."""
+    image_id = images.image_id_of(account, image)
+    facts = {"image": image_id, "format": format.value, "to": to, "disk": disk}
+    with saga(Call(kind="export", account=account, facts=facts), undo=outgoing.undo_export) as held:
+        path = outgoing.write_file(held, image_id, disk, format, to)
+        view = outgoing.hand_out(held, path, format, to)
+        outgoing.report_export(held, view)
+    return view

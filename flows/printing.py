@@ -1,0 +1,53 @@
+"""Answers as a person reads them in a terminal: a table for a list, lines for one thing. `--json` does not come here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = {
+    "images": ("id", "name", "type", "state", "format", "boot_proof", "bytes_stored", "created_at"),
+    "ecs": ("id", "name", "state", "image_id", "flavor", "accelerator", "seconds_to_ready", "created_at"),
+    "accounts": ("name", "operator", "max_images", "max_bytes", "created_at"),
+    "flavors": ("name", "vcpus", "memory_mib"),
+    "audit": ("at", "who", "kind", "subject_id", "old", "new"),
+}
+
+
+def as_text(answer: dict[str, Any]) -> str:
+    """The answer's one list as a table, a console as it is, anything else as `name: value` lines."""
+    for name, columns in COLUMNS.items():
+        if isinstance(answer.get(name), list):
+            more = f"\nMore: --after {answer['after']}" if answer.get("after") else ""
+            return _table(columns, answer[name]) + more
+    if "services" in answer:
+        rows = [{"service": name, **service} for name, service in answer["services"].items()]
+        rest = {name: value for name, value in answer.items() if name != "services" and value}
+        return _table(("service", "state", "pid", "address", "note"), rows) + "\n\n" + _lines(rest)
+    if "console" in answer:
+        return str(answer["console"])
+    return _lines({name: value for name, value in answer.items() if value not in (None, "", [])})
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    cells = [[column.upper().replace("_", " ") for column in columns]]
+    cells += [[_short(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _lines(answer: dict[str, Any]) -> str:
+    return "\n".join(_entry(name, value) for name, value in answer.items())
+
+
+def _entry(name: str, value: Any) -> str:
+    label = name.replace("_", " ")
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        items = (", ".join(f"{key} {_short(item[key])}" for key in item) for item in value)
+        return "\n".join(f"{label} {place}: {text}" for place, text in enumerate(items))
+    if isinstance(value, list):
+        return f"{label}: {', '.join(str(item) for item in value)}"
+    return f"{label}: {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else str(value)

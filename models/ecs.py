@@ -1,0 +1,166 @@
+"""ECSs: which of them an account sees, and their way through their states. Domains and overlays are `tasks.engine.guests`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import union
+from sqlmodel import Session, col, select
+
+from models.exceptions import FieldInvalid, NotVisible, TransitionRefused
+from models.facts import whole_gib
+from models.flavors import get_flavor
+from models.images import visible_to
+from models.paging import Page, fetch_page
+from models.states import transition
+from models.tables import GIB, Disk, Ecs, EcsDisk, Flavor, Image, utc_now
+from models.trail import Actor, Change, write_audit
+from models.validation import check_name, storable
+from models.vocabulary import Architecture, BootProof, DiskKind, EcsState, ImageState
+
+MAX_32_BIT_MEMORY_MIB = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEcs:
+    """What is asked for; without `disk_gib` the system disk is as small as the image allows."""
+
+    name: str
+    image_id: str
+    host: str
+    flavor: str = "small"
+    disk_gib: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How a launch ended: what the guest showed, how long it took from the request, and what ran it."""
+
+    ready_by: BootProof
+    seconds_to_ready: float
+    accelerator: str
+    standalone: bool = False
+
+
+def create_ecs(session: Session, *, new: NewEcs, by: Actor) -> Ecs:
+    """A building ECS of the acting account over an active image that it sees; the image cannot be deleted while it builds.
+
+    Raises NameInvalid, NotVisible, TransitionRefused for an image that is not active, FieldInvalid when the image does not fit.
+    """
+    image = _launchable_image(session, account=by.account, image_id=new.image_id)
+    disk_gib = _fitting_disk(image, asked=new.disk_gib)
+    _check_flavor(image, get_flavor(session, name=new.flavor))
+    row = Ecs(
+        owner=by.account,
+        name=check_name(new.name),
+        image_id=image.id,
+        host=new.host,
+        flavor=new.flavor,
+        disk_gib=disk_gib,
+    )
+    row.disks = [_overlay(row, disk) for disk in image.disks]
+    session.add(row)
+    session.flush()
+    detail = {"name": row.name, "image_id": image.id}
+    write_audit(session, by=by, change=Change("ecs", row.id, row.owner, new=row.state, detail=detail))
+    return row
+
+
+def get_ecs(session: Session, *, account: str, ecs_id: str) -> Ecs:
+    """The account's own ECS with its disks, or NotVisible."""
+    query = select(Ecs).where(Ecs.id == ecs_id, Ecs.owner == account, Ecs.state != EcsState.DELETED)
+    row = session.exec(query).first()
+    if row is None:
+        raise NotVisible("ecs", ecs_id)
+    return row
+
+
+def list_ecs(session: Session, *, account: str, after: str | None = None, limit: int = 50) -> Page[Ecs]:
+    """A page of the account's own ECSs, newest first."""
+    query = select(Ecs).where(Ecs.owner == account, Ecs.state != EcsState.DELETED)
+    return fetch_page(session, query=query, table=Ecs, after=after, limit=limit)
+
+
+def ecs_on_host(session: Session, *, host: str) -> list[Ecs]:
+    """Every ECS that should have a domain on the host, whoever owns it: for the operator's reconciliation alone."""
+    return list(session.exec(select(Ecs).where(Ecs.host == host, Ecs.state != EcsState.DELETED)).all())
+
+
+def mark_ready(session: Session, *, ecs: Ecs, readiness: Readiness, by: Actor) -> None:
+    """The launch is done: building -> active."""
+    values = {
+        "ready_by": readiness.ready_by,
+        "seconds_to_ready": readiness.seconds_to_ready,
+        "accelerator": readiness.accelerator,
+        "standalone": readiness.standalone,
+    }
+    transition(session, subject=ecs, new=EcsState.ACTIVE, by=by, values=values)
+
+
+def mark_standalone(session: Session, *, ecs: Ecs) -> None:
+    """The overlays hold everything now: the ECS no longer refers to any manifest."""
+    ecs.standalone = True
+    ecs.updated_at = utc_now()
+    session.add(ecs)
+    session.flush()
+
+
+def move_ecs(session: Session, *, ecs: Ecs, new: EcsState, by: Actor) -> None:
+    """Note a start, a stop or another attempt to build; an earlier error is forgotten."""
+    transition(session, subject=ecs, new=new, by=by, values={"error_code": None, "error_message": None})
+
+
+def fail_ecs(session: Session, *, ecs: Ecs, code: str, message: str, by: Actor) -> None:
+    """Keep the ECS with the reason."""
+    values = {"error_code": code, "error_message": storable(message)}
+    transition(session, subject=ecs, new=EcsState.ERROR, by=by, values=values)
+
+
+def delete_ecs(session: Session, *, ecs: Ecs, by: Actor) -> None:
+    """Leave a tombstone, after the domain and its files are gone."""
+    transition(session, subject=ecs, new=EcsState.DELETED, by=by, values={"deleted_at": utc_now()})
+
+
+def referenced_digests(session: Session) -> set[str]:
+    """Manifests still needed: by disks of images not deleted, and under ECSs that are neither deleted nor standalone."""
+    by_images = select(Disk.digest).join(Image).where(Image.state != ImageState.DELETED, col(Disk.digest).is_not(None))
+    by_guests = select(EcsDisk.base_digest).join(Ecs).where(Ecs.state != EcsState.DELETED, col(Ecs.standalone).is_(False))
+    return {digest for (digest,) in session.connection().execute(union(by_images, by_guests))}
+
+
+def _launchable_image(session: Session, *, account: str, image_id: str) -> Image:
+    # Shared lock: many launches of one image at once, but no deletion between this look and their commit.
+    query = select(Image).where(Image.id == image_id, visible_to(account)).with_for_update(read=True)
+    image = session.exec(query.execution_options(populate_existing=True)).first()
+    if image is None:
+        raise NotVisible("image", image_id)
+    if image.state is not ImageState.ACTIVE:
+        raise TransitionRefused("image", image_id, image.state, "launched")
+    return image
+
+
+def _fitting_disk(image: Image, *, asked: int | None) -> int:
+    """GiB of the system disk; says to the byte what is missing."""
+    if not image.disks or image.disks[0].kind is not DiskKind.SYSTEM:
+        raise FieldInvalid("image", "it has no system disk to boot from")
+    needed = image.disks[0].virtual_size
+    least = max(image.min_disk_gib, whole_gib(needed), 1)
+    if asked is None:
+        return least
+    if asked < least:
+        raise FieldInvalid("disk", f"{asked} GiB is {asked * GIB} bytes; the image needs {needed}, so at least {least} GiB")
+    return asked
+
+
+def _check_flavor(image: Image, flavor: Flavor) -> None:
+    if flavor.memory_mib < image.min_memory_mib:
+        raise FieldInvalid("flavor", f"{flavor.name} has {flavor.memory_mib} MiB; the image needs {image.min_memory_mib}")
+    if image.architecture is Architecture.I686 and flavor.memory_mib > MAX_32_BIT_MEMORY_MIB:
+        raise FieldInvalid("flavor", f"a 32-bit guest takes at most {MAX_32_BIT_MEMORY_MIB} MiB")
+
+
+def _overlay(row: Ecs, disk: Disk) -> EcsDisk:
+    size = row.disk_gib * GIB if disk.kind is DiskKind.SYSTEM else disk.virtual_size
+    if disk.digest is None:
+        raise FieldInvalid("image", f"disk {disk.index} has no stored manifest")
+    return EcsDisk(ecs_id=row.id, index=disk.index, kind=disk.kind, base_digest=disk.digest, size_bytes=size)

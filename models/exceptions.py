@@ -1,0 +1,145 @@
+"""What the catalog refuses, as plain events with their facts.
+
+Stable codes, remedies and exit codes are `tasks.engine.errors`; `tasks` translates, for models import nothing of theirs.
+
+CatalogError
+├── NotVisible          absent, or not visible to the account that asks: never told apart
+├── FieldInvalid        a value that the catalog does not store
+│   └── NameInvalid     ... because it breaks the name rule
+├── NameTaken           an account of that name exists
+├── NotAuthenticated    the API key proves nothing
+├── OperatorOnly        the step needs an operator account
+├── TransitionRefused   the subject's state does not allow the step, or another run was faster
+├── DeletionRefused     protected, or an ECS is being built from it
+├── QuotaReached        the account's limit is reached
+├── KeyReused           an idempotency key that stands for another request
+├── OperationBusy       another live process runs the same operation
+├── LeaseLost           another process took the operation over
+└── CatalogUnreachable  the database does not answer, or was never migrated
+"""
+
+from __future__ import annotations
+
+
+class CatalogError(Exception):
+    """Root of all that the catalog refuses; `args` are the facts, so every one of them pickles."""
+
+
+class NotVisible(CatalogError):
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind, self.name = kind, name
+
+    def __str__(self) -> str:
+        return f"no {self.kind} {self.name!r} is visible to this account"
+
+
+class FieldInvalid(CatalogError):
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+class NameInvalid(FieldInvalid):
+    """The name rule is in `models.validation`."""
+
+
+class NameTaken(CatalogError):
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind, self.name = kind, name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} exists already"
+
+
+class NotAuthenticated(CatalogError):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the API key does not prove account {self.name!r}"
+
+
+class OperatorOnly(CatalogError):
+    def __init__(self, name: str, step: str) -> None:
+        super().__init__(name, step)
+        self.name, self.step = name, step
+
+    def __str__(self) -> str:
+        return f"account {self.name!r} is no operator and may not {self.step}"
+
+
+class TransitionRefused(CatalogError):
+    """`old` is the state the caller believed in; the row may have moved on since."""
+
+    def __init__(self, kind: str, subject_id: str, old: str, new: str) -> None:
+        super().__init__(kind, subject_id, old, new)
+        self.kind, self.id, self.old, self.new = kind, subject_id, old, new
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} cannot go from {self.old} to {self.new}"
+
+
+class DeletionRefused(CatalogError):
+    """`reason` is `protected` or `in_use`."""
+
+    def __init__(self, kind: str, subject_id: str, reason: str) -> None:
+        super().__init__(kind, subject_id, reason)
+        self.kind, self.id, self.reason = kind, subject_id, reason
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} cannot be deleted: {self.reason}"
+
+
+class QuotaReached(CatalogError):
+    """`name` is `images`, `bytes` or `creations`; `used` is what was in use before the refused request."""
+
+    def __init__(self, name: str, limit: int, used: int) -> None:
+        super().__init__(name, limit, used)
+        self.name, self.limit, self.used = name, limit, used
+
+    def __str__(self) -> str:
+        return f"quota of {self.limit} {self.name} is reached: {self.used} in use"
+
+
+class KeyReused(CatalogError):
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(kind, key)
+        self.kind, self.key = kind, key
+
+    def __str__(self) -> str:
+        return f"idempotency key {self.key!r} already stands for another {self.kind} request"
+
+
+class OperationBusy(CatalogError):
+    """`owner` says which process holds the lease: host, pid."""
+
+    def __init__(self, operation_id: str, owner: str) -> None:
+        super().__init__(operation_id, owner)
+        self.id, self.owner = operation_id, owner
+
+    def __str__(self) -> str:
+        return f"operation {self.id} is being run by {self.owner}"
+
+
+class LeaseLost(CatalogError):
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(operation_id)
+        self.id = operation_id
+
+    def __str__(self) -> str:
+        return f"operation {self.id} was taken over by another process"
+
+
+class CatalogUnreachable(CatalogError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the catalog's database cannot be used: {self.reason}"

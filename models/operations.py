@@ -1,0 +1,248 @@
+"""Operations: one lifecycle run each, found again by its idempotency key and held by one live process at a time.
+
+A process holds an operation by a lease that it renews (`heartbeat`). Every write names the lease's token, so a process that was
+taken over while it stood still can write nothing any more. The steps' work is in `tasks`; this is their log.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from models.exceptions import FieldInvalid, KeyReused, LeaseLost, NotVisible, OperationBusy
+from models.states import transition
+from models.tables import Operation, utc_now
+from models.trail import Actor
+from models.validation import storable
+from models.vocabulary import OperationState
+
+LEASE_SECONDS = 60
+MAX_KEY = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, told apart from later ones of the same number by the time it started (field 22 of /proc/PID/stat)."""
+
+    host: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """`key` is the caller's idempotency key; `fingerprint`, when given, must be the same each time the key is used."""
+
+    kind: str
+    account: str
+    key: str
+    fingerprint: str = ""
+    flow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write on an operation."""
+
+    operation_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An operation to run (`lease` held; `operation.steps` say what is done already), or one that is done (`lease` None)."""
+
+    operation: Operation
+    lease: Lease | None
+
+
+def begin_operation(
+    session: Session, *, request: Request, owner: Owner, is_alive: Callable[[Owner], bool], lease_seconds: int = LEASE_SECONDS
+) -> Begun:
+    """The operation of this account, kind and key: new, done before, failed before and to be tried again, or taken over.
+
+    `is_alive` says whether another owner still runs; one on a host that cannot be asked counts as alive until its lease ends.
+    Raises OperationBusy while it does, KeyReused, FieldInvalid.
+    """
+    if not 1 <= len(request.key) <= MAX_KEY:
+        raise FieldInvalid("key", f"1 to {MAX_KEY} characters")
+    token = str(uuid.uuid4())
+    held = {"lease_token": token, "flow_run_id": request.flow_run_id, **_lease_columns(owner, seconds=lease_seconds)}
+    operation = _insert(session, request=request, held=held)
+    if operation is None:
+        operation = _locked(session, request=request)
+        if operation.state is OperationState.DONE:
+            return Begun(operation, None)
+        _take(session, operation=operation, request=request, held=held, is_alive=is_alive)
+    return Begun(operation, Lease(operation.id, token))
+
+
+def get_operation(session: Session, *, account: str, operation_id: str) -> Operation:
+    found = session.exec(select(Operation).where(Operation.id == operation_id, Operation.account == account)).first()
+    if found is None:
+        raise NotVisible("operation", operation_id)
+    return found
+
+
+def running_operations(session: Session, *, host: str | None = None) -> Sequence[Operation]:
+    """Operations that nobody finished, oldest first, whoever began them: for the operator's reconciliation alone."""
+    query = select(Operation).where(Operation.state == OperationState.RUNNING).order_by(col(Operation.created_at))
+    if host is not None:
+        query = query.where(Operation.lease_host == host)
+    return session.exec(query).all()
+
+
+def list_operations(session: Session, *, account: str, subject_id: str | None = None, limit: int = 50) -> Sequence[Operation]:
+    """The account's operations, newest first."""
+    query = select(Operation).where(Operation.account == account)
+    if subject_id is not None:
+        query = query.where(Operation.subject_id == subject_id)
+    return session.exec(query.order_by(col(Operation.created_at).desc()).limit(limit)).all()
+
+
+def actor_of(operation: Operation) -> Actor:
+    """Who acts in this run, for the audit trail."""
+    return Actor(operation.account, operation.id, operation.flow_run_id)
+
+
+def bind_subject(session: Session, *, lease: Lease, subject_id: str) -> None:
+    """Note which image or ECS the operation is about, in the transaction that creates it: a retry finds it here."""
+    operation = _held(session, lease=lease)
+    operation.subject_id = subject_id
+    _save(session, operation)
+
+
+def heartbeat(session: Session, *, lease: Lease, lease_seconds: int = LEASE_SECONDS) -> None:
+    """Hold the operation for another `lease_seconds`. Raises LeaseLost."""
+    operation = _held(session, lease=lease)
+    operation.lease_expires_at = utc_now() + timedelta(seconds=lease_seconds)
+    _save(session, operation)
+
+
+def record_step(session: Session, *, lease: Lease, name: str, detail: Mapping[str, Any] | None = None) -> None:
+    """Note that a step is done, with what the next attempt needs to skip it. Raises LeaseLost."""
+    operation = _held(session, lease=lease)
+    step = {"name": name, "at": utc_now().isoformat(), "attempt": operation.attempts, "detail": dict(detail or {})}
+    # A new list: SQLAlchemy does not see changes inside a JSON value.
+    operation.steps = [*operation.steps, step]
+    _save(session, operation)
+
+
+def step_detail(operation: Operation, *, name: str) -> dict[str, Any] | None:
+    """What the newest record of a step says; None when the step was never done."""
+    details: list[dict[str, Any]] = [step["detail"] for step in operation.steps if step["name"] == name]
+    return details[-1] if details else None
+
+
+def finish(session: Session, *, lease: Lease, result: Mapping[str, Any]) -> Operation:
+    """Done: the same key gives this result from now on. Raises LeaseLost."""
+    operation = _held(session, lease=lease)
+    values = {"result": dict(result), "finished_at": utc_now()}
+    transition(session, subject=operation, new=OperationState.DONE, by=actor_of(operation), values=values)
+    return operation
+
+
+def fail(session: Session, *, lease: Lease, code: str, message: str) -> Operation:
+    """Given up for now: the same key tries again. Raises LeaseLost."""
+    operation = _held(session, lease=lease)
+    values = {"error_code": code, "error_message": storable(message), "finished_at": utc_now()}
+    transition(session, subject=operation, new=OperationState.FAILED, by=actor_of(operation), values=values)
+    return operation
+
+
+def _lease_columns(owner: Owner, *, seconds: int) -> dict[str, Any]:
+    return {
+        "lease_host": owner.host,
+        "lease_pid": owner.pid,
+        "lease_started": owner.started,
+        "lease_expires_at": utc_now() + timedelta(seconds=seconds),
+    }
+
+
+def _insert(session: Session, *, request: Request, held: Mapping[str, Any]) -> Operation | None:
+    """The new row, or None where one of this key exists; a racing insert is waited for."""
+    operation = Operation(kind=request.kind, account=request.account, key=request.key, fingerprint=request.fingerprint, **held)
+    try:
+        with session.begin_nested():
+            session.add(operation)
+    except IntegrityError:
+        return None
+    return operation
+
+
+def _locked(session: Session, *, request: Request) -> Operation:
+    query = select(Operation).where(
+        Operation.account == request.account, Operation.kind == request.kind, Operation.key == request.key
+    )
+    locked = query.with_for_update().execution_options(populate_existing=True)
+    operation = session.exec(locked).first()
+    if operation is None:  # so it was the account that the insert missed
+        raise NotVisible("account", request.account)
+    if operation.fingerprint != request.fingerprint:
+        raise KeyReused(request.kind, request.key)
+    return operation
+
+
+def _take(
+    session: Session,
+    *,
+    operation: Operation,
+    request: Request,
+    held: Mapping[str, Any],
+    is_alive: Callable[[Owner], bool],
+) -> None:
+    before = Owner(operation.lease_host, operation.lease_pid, operation.lease_started)
+    values = {**held, "attempts": operation.attempts + 1}
+    if operation.state is OperationState.FAILED:
+        values |= {"error_code": None, "error_message": None, "finished_at": None}
+        by = Actor(request.account, operation.id, request.flow_run_id)
+        transition(session, subject=operation, new=OperationState.RUNNING, by=by, values=values)
+        return
+    again = before == _owner_in(held) and operation.flow_run_id == request.flow_run_id
+    if not again and operation.lease_expires_at > utc_now() and is_alive(before):
+        raise OperationBusy(operation.id, f"process {before.pid} on {before.host}")
+    operation.sqlmodel_update(values)
+    _save(session, operation)
+
+
+def _owner_in(held: Mapping[str, Any]) -> Owner:
+    return Owner(held["lease_host"], held["lease_pid"], held["lease_started"])
+
+
+def _held(session: Session, *, lease: Lease) -> Operation:
+    query = select(Operation).where(
+        Operation.id == lease.operation_id,
+        Operation.lease_token == lease.token,
+        Operation.state == OperationState.RUNNING,
+    )
+    operation = session.exec(query.with_for_update().execution_options(populate_existing=True)).first()
+    if operation is None:
+        raise LeaseLost(lease.operation_id)
+    return operation
+
+
+def _save(session: Session, operation: Operation) -> None:
+    operation.updated_at = utc_now()
+    session.add(operation)
+    session.flush()
+
+
+def unfinished_key(session: Session, *, account: str, kind: str, fingerprint: str) -> str | None:
+    """Key of the account's newest operation of this kind and fingerprint that is not done: what a keyless repeat continues."""
+    query = (
+        select(Operation.key)
+        .where(
+            Operation.account == account,
+            Operation.kind == kind,
+            Operation.fingerprint == fingerprint,
+            Operation.state != OperationState.DONE,
+        )
+        .order_by(col(Operation.created_at).desc())
+    )
+    return session.exec(query).first()

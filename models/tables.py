@@ -1,0 +1,246 @@
+"""The catalog's tables. Queries and changes are in the module of each noun; the schema's history is `models.migrations`.
+
+Ids are UUID text, so an id that somebody mistyped is simply not found. Rows of images and ECSs are
+never removed: `deleted` is a tombstone.
+"""
+
+# No postponed annotations here: SQLModel reads the class inside list[...] from a relationship's annotation.
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, MetaData, Text, UniqueConstraint
+from sqlmodel import Field, Relationship, SQLModel
+
+from models.vocabulary import (
+    Architecture,
+    BootMode,
+    BootProof,
+    DiskKind,
+    EcsState,
+    ImageState,
+    OperationState,
+)
+
+GIB = 1 << 30
+
+
+def utc_now() -> datetime:
+    """The catalog's clock; every stored time is aware and UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _values(kind: type[StrEnum]) -> list[str]:
+    return [word.value for word in kind]
+
+
+def _word(kind: type[StrEnum]) -> Enum:
+    """A column of one vocabulary, stored as its words: a native enumeration could not gain one in a plain migration."""
+    return Enum(kind, native_enum=False, create_constraint=False, length=16, values_callable=_values)
+
+
+SERIAL = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only where the column is spelled INTEGER."""
+
+
+class Row(SQLModel):
+    """Base of all tables: their own metadata, with constraint names that migrations can refer to."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Account(Row, table=True):
+    """Who owns images and ECSs. The name is the identity: it is in object names, flow parameters and shares."""
+
+    name: str = Field(primary_key=True, max_length=63)
+    key_salt: bytes = Field(repr=False)
+    key_hash: bytes = Field(repr=False)
+    key_created_at: datetime = Field(default_factory=utc_now)
+    operator: bool = False
+    max_images: int = 50
+    max_creations: int = 40
+    max_bytes: int = Field(default=10 << 40, sa_type=BigInteger)
+    created_at: datetime = Field(default_factory=utc_now)
+
+
+class Disk(Row, table=True):
+    """A disk of an image. `data_bytes` are guest-visible, `stored_bytes` compressed, `new_bytes` first stored by it."""
+
+    image_id: str = Field(primary_key=True, foreign_key="image.id", max_length=36)
+    index: int = Field(primary_key=True)
+    kind: DiskKind = Field(sa_type=_word(DiskKind))
+    virtual_size: int = Field(sa_type=BigInteger)
+    digest: str | None = Field(default=None, max_length=64, index=True)
+    data_bytes: int = Field(default=0, sa_type=BigInteger)
+    stored_bytes: int = Field(default=0, sa_type=BigInteger)
+    new_bytes: int = Field(default=0, sa_type=BigInteger)
+
+
+class Image(Row, table=True):
+    """A template. `declared` and `detected` keep both opinions on the guest; os_*, architecture and boot_mode the verdict."""
+
+    __table_args__ = (
+        Index("ix_image_owner_created_at_id", "owner", "created_at", "id"),
+        Index("ix_image_public_created_at", "public", "created_at"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    owner: str = Field(foreign_key="account.name", max_length=63)
+    name: str = Field(max_length=128)
+    state: ImageState = Field(default=ImageState.QUEUED, sa_type=_word(ImageState))
+    description: str = Field(default="", max_length=1024)
+    tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    properties: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+
+    public: bool = False
+    protected: bool = False
+    hidden: bool = False
+    deprecated_at: datetime | None = None
+
+    source: str = Field(default="", max_length=2048)
+    declared_format: str | None = Field(default=None, max_length=16)
+    format: str | None = Field(default=None, max_length=16)
+    checksum: str | None = Field(default=None, max_length=80)
+    parent_image_id: str | None = Field(default=None, foreign_key="image.id", max_length=36, index=True)
+    # No foreign key: ecs refers to image already, and SQLite cannot close the circle after both tables exist.
+    source_ecs_id: str | None = Field(default=None, max_length=36, index=True)
+
+    declared: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    detected: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    os_type: str | None = Field(default=None, max_length=32)
+    os_distro: str | None = Field(default=None, max_length=64)
+    os_version: str | None = Field(default=None, max_length=64)
+    architecture: Architecture | None = Field(default=None, sa_type=_word(Architecture))
+    boot_mode: BootMode | None = Field(default=None, sa_type=_word(BootMode))
+    boot_proof: BootProof = Field(default=BootProof.UNCHECKED, sa_type=_word(BootProof))
+    boot_detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    min_disk_gib: int = 0
+    min_memory_mib: int = 0
+
+    reserved_bytes: int = Field(default=0, sa_type=BigInteger)
+    error_code: str | None = Field(default=None, max_length=64)
+    error_message: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+    deleted_at: datetime | None = None
+
+    disks: list[Disk] = Relationship(sa_relationship_kwargs={"lazy": "selectin", "order_by": "Disk.index"})
+
+
+class Flavor(Row, table=True):
+    """A size of guest. The defaults are seeded by the first migration."""
+
+    name: str = Field(primary_key=True, max_length=63)
+    vcpus: int
+    memory_mib: int
+
+
+class EcsDisk(Row, table=True):
+    """One overlay of an ECS and the manifest digest it lies over, which outlives the image it came from."""
+
+    __tablename__ = "ecs_disk"
+
+    ecs_id: str = Field(primary_key=True, foreign_key="ecs.id", max_length=36)
+    index: int = Field(primary_key=True)
+    kind: DiskKind = Field(sa_type=_word(DiskKind))
+    base_digest: str = Field(max_length=64, index=True)
+    size_bytes: int = Field(sa_type=BigInteger)
+
+
+class Ecs(Row, table=True):
+    """One guest. `standalone` is set once its files need no base any more."""
+
+    __table_args__ = (
+        Index("ix_ecs_owner_created_at_id", "owner", "created_at", "id"),
+        Index("ix_ecs_image_id_state", "image_id", "state"),
+        Index("ix_ecs_host_state", "host", "state"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    owner: str = Field(foreign_key="account.name", max_length=63)
+    name: str = Field(max_length=128)
+    state: EcsState = Field(default=EcsState.BUILDING, sa_type=_word(EcsState))
+    image_id: str = Field(foreign_key="image.id", max_length=36)
+    host: str = Field(max_length=255)
+    flavor: str = Field(foreign_key="flavor.name", max_length=63)
+    disk_gib: int
+    standalone: bool = False
+    accelerator: str | None = Field(default=None, max_length=16)
+    seconds_to_ready: float | None = None
+    ready_by: BootProof | None = Field(default=None, sa_type=_word(BootProof))
+    error_code: str | None = Field(default=None, max_length=64)
+    error_message: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+    deleted_at: datetime | None = None
+
+    disks: list[EcsDisk] = Relationship(sa_relationship_kwargs={"lazy": "selectin", "order_by": "EcsDisk.index"})
+
+    @property
+    def base_digest(self) -> str:
+        """Manifest digest under the system disk."""
+        return self.disks[0].base_digest
+
+
+class Operation(Row, table=True):
+    """One lifecycle run on one subject: the saga log. `lease_token` fences off an owner that was taken over."""
+
+    __table_args__ = (
+        UniqueConstraint("account", "kind", "key"),
+        Index("ix_operation_state_lease_expires_at", "state", "lease_expires_at"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    kind: str = Field(max_length=32)
+    account: str = Field(foreign_key="account.name", max_length=63)
+    key: str = Field(max_length=128)
+    fingerprint: str = Field(default="", max_length=64)
+    subject_id: str | None = Field(default=None, max_length=36, index=True)
+    state: OperationState = Field(default=OperationState.RUNNING, sa_type=_word(OperationState))
+    steps: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    attempts: int = 1
+    lease_token: str = Field(max_length=36)
+    lease_host: str = Field(max_length=255)
+    lease_pid: int
+    lease_started: str = Field(max_length=32)
+    lease_expires_at: datetime
+    flow_run_id: str | None = Field(default=None, max_length=36)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    error_code: str | None = Field(default=None, max_length=64)
+    error_message: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+    finished_at: datetime | None = None
+
+
+class Audit(Row, table=True):
+    """Who changed what, when and in which run. `owner` is the subject's account: its trail outlives the subject."""
+
+    __table_args__ = (
+        Index("ix_audit_owner_id", "owner", "id"),
+        Index("ix_audit_subject_id_id", "subject_id", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=SERIAL)
+    at: datetime = Field(default_factory=utc_now)
+    who: str = Field(max_length=63)
+    owner: str = Field(max_length=63)
+    kind: str = Field(max_length=16)
+    subject_id: str = Field(max_length=63)
+    old: str | None = Field(default=None, max_length=64)
+    new: str | None = Field(default=None, max_length=64)
+    operation_id: str | None = Field(default=None, max_length=36)
+    flow_run_id: str | None = Field(default=None, max_length=36)
+    detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

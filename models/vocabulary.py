@@ -1,0 +1,67 @@
+"""The fixed words that catalog columns hold. Which state may follow which is in `models.states`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ImageState(StrEnum):
+    QUEUED = "queued"
+    TRANSFERRING = "transferring"
+    VERIFYING = "verifying"
+    ACTIVE = "active"
+    DEACTIVATED = "deactivated"
+    ERROR = "error"
+    DELETED = "deleted"
+
+
+UNFINISHED_IMAGE = (ImageState.QUEUED, ImageState.TRANSFERRING, ImageState.VERIFYING)
+"""States in which an image counts as a creation under way."""
+
+
+class EcsState(StrEnum):
+    BUILDING = "building"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    ERROR = "error"
+    DELETED = "deleted"
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class BootProof(StrEnum):
+    """The strongest sign of life that a boot showed, strongest first; `unchecked` when nobody looked."""
+
+    AGENT = "agent"
+    LOGIN = "login"
+    KERNEL = "kernel"
+    DISK = "disk"
+    NONE = "none"
+    UNCHECKED = "unchecked"
+
+
+class BootMode(StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class Architecture(StrEnum):
+    X86_64 = "x86_64"
+    I686 = "i686"
+    AARCH64 = "aarch64"
+
+
+class DiskKind(StrEnum):
+    SYSTEM = "system"
+    DATA = "data"
+
+
+class ImageType(StrEnum):
+    """What an image is to the account that looks at it; nothing stores this."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"

@@ -1,0 +1,157 @@
+"""A disk into the chunk store: read, leave zeros out, hash, ask, compress, put; several chunks at once, few in memory.
+
+The threads are ordinary ones because each of those steps releases the interpreter's lock. Running again after a failure
+is the resume: chunks that are stored are not sent again. The way back is `fetching.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tasks.engine.blobs.chunks import ChunkDigest, ChunkStore, chunk_digest, chunk_key
+from tasks.engine.blobs.manifest import ManifestDigest, ManifestDraft
+from tasks.engine.blobs.manifests import put_manifest
+from tasks.engine.blobs.presence import Presence
+from tasks.engine.geometry import CHUNK_SIZE, DiskReader, PendingChunk
+
+PROGRESS_SECONDS = 0.5
+
+ZEROS = bytes(CHUNK_SIZE)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an ingest is. `position` is the guest-visible offset up to which the disk was handed out."""
+
+    virtual_size: int
+    position: int = 0
+    data_bytes: int = 0
+    stored_bytes: int = 0
+    new_bytes: int = 0
+    chunks: int = 0
+    new_chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What one disk became. `chunks` and `data_bytes` (raw) count every place on the disk that is not zero;
+    `stored_bytes` its distinct chunks as stored; `new_bytes` and `new_chunks` those that this run sent."""
+
+    manifest_digest: ManifestDigest
+    virtual_size: int
+    data_bytes: int
+    stored_bytes: int
+    new_bytes: int
+    chunks: int
+    new_chunks: int
+
+
+def ingest(
+    reader: DiskReader, store: ChunkStore, *, threads: int, on_progress: Callable[[Progress], None] | None = None
+) -> Ingested:
+    """Store the disk's chunks, then its manifest. The first failure of any thread stops all and is raised.
+
+    `on_progress` is called in the caller's thread twice a second and at the end; what it raises cancels the run, as does
+    an exception in the caller's thread by a signal. All threads have ended when this returns or raises.
+    """
+    run = _Run(reader, store)
+    workers = [threading.Thread(target=run.work, name=f"ingest-{number}") for number in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(PROGRESS_SECONDS)
+                if on_progress:
+                    on_progress(run.progress)
+    finally:
+        run.stop()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
+    return run.finish()
+
+
+class _Run:
+    """What the threads of one ingest share."""
+
+    def __init__(self, reader: DiskReader, store: ChunkStore) -> None:
+        self.progress = Progress(reader.virtual_size)
+        self._store = store
+        self._presence: Presence = store.presence()
+        self._pending: Iterator[PendingChunk] = reader.pending_chunks()
+        self._draft = ManifestDraft(reader.virtual_size)
+        self._claimed: set[ChunkDigest] = set()
+        self._taking = threading.Lock()
+        self._counting = threading.Lock()
+        self._stopped = threading.Event()
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def work(self) -> None:
+        """One thread's part: chunk by chunk until there are none, or something failed somewhere."""
+        try:
+            while not self._stopped.is_set() and (taken := self._take()):
+                self._move(*taken)
+        except BaseException as failure:  # noqa: BLE001  # carried to the caller's thread, where it is raised
+            with self._counting:
+                self._failure = self._failure or failure
+            self.stop()
+
+    def finish(self) -> Ingested:
+        """Store the manifest, every chunk being stored."""
+        if self._failure:
+            raise self._failure
+        digest = put_manifest(self._store.objects, self._draft.finish())
+        done = self.progress
+        return Ingested(
+            manifest_digest=digest,
+            virtual_size=done.virtual_size,
+            data_bytes=done.data_bytes,
+            stored_bytes=done.stored_bytes,
+            new_bytes=done.new_bytes,
+            chunks=done.chunks,
+            new_chunks=done.new_chunks,
+        )
+
+    def _take(self) -> tuple[int, PendingChunk] | None:
+        """The next chunk and its place in the manifest."""
+        with self._taking:
+            pending = next(self._pending, None)
+            if pending is None:
+                self.progress.position = self.progress.virtual_size
+                return None
+            self.progress.position = pending.index * CHUNK_SIZE
+            return self._draft.take(pending.index), pending
+
+    def _move(self, place: int, pending: PendingChunk) -> None:
+        raw = pending.read()
+        if raw == (ZEROS if len(raw) == CHUNK_SIZE else bytes(len(raw))):
+            return
+        digest = chunk_digest(raw)
+        self._draft.fill(place, digest)
+        if not self._claim(digest, len(raw)):
+            return
+        known = self._presence.size(chunk_key(digest))
+        self._count(known if known is not None else self._store.put(digest, raw), sent=known is None)
+
+    def _claim(self, digest: ChunkDigest, length: int) -> bool:
+        """Whether this thread is the first of the run to meet the chunk, and so the one that sees to it."""
+        with self._counting:
+            self.progress.chunks += 1
+            self.progress.data_bytes += length
+            if digest in self._claimed:
+                return False
+            self._claimed.add(digest)
+            return True
+
+    def _count(self, stored: int, *, sent: bool) -> None:
+        with self._counting:
+            self.progress.stored_bytes += stored
+            if sent:
+                self.progress.new_bytes += stored
+                self.progress.new_chunks += 1

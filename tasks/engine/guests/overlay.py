@@ -1,0 +1,73 @@
+"""The files of one guest on this host: its folder and the qcow2 overlays in it. The base disks are elsewhere (`backing`).
+
+A folder is IMS_HOME/ecs/<id>, mode 0711: QEMU's own user can open a file that libvirt hands it and nobody can list it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from tasks.engine.errors import HostUnavailable, RequestRefused
+from tasks.engine.geometry import SECTOR_SIZE
+from tasks.engine.guests.backing import AnyBacking
+from tasks.engine.guests.command import run
+
+
+@dataclass(frozen=True)
+class EcsFiles:
+    """Where the parts of one ECS lie on this host."""
+
+    folder: Path
+
+    @property
+    def seed(self) -> Path:
+        return self.folder / "seed.iso"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def screenshot(self) -> Path:
+        return self.folder / "screenshot.png"
+
+    def overlay(self, index: int) -> Path:
+        return self.folder / f"disk-{index}.qcow2"
+
+
+def ecs_files(ecs_folder: Path, ecs_id: UUID) -> EcsFiles:
+    """The files of an ECS below `settings.ecs_folder`; nothing is made."""
+    return EcsFiles(ecs_folder / str(ecs_id))
+
+
+def make_folder(files: EcsFiles) -> None:
+    """Make the folder of an ECS; a second call changes nothing."""
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.folder.chmod(0o711)
+
+
+def remove_folder(files: EcsFiles) -> None:
+    """Remove everything an ECS has on this host; a second call changes nothing."""
+    shutil.rmtree(files.folder, ignore_errors=True)
+    if files.folder.exists():
+        raise HostUnavailable("files", f"{files.folder} could not be removed", remedy="Look at its permissions.")
+
+
+def create_overlay(path: Path, *, backing: AnyBacking, virtual_size: int) -> None:
+    """A new overlay of `virtual_size` bytes over `backing`; it appears under its name complete or not at all.
+
+    The base is not opened: libvirt is told its format and address, so a launch costs the same for any size of disk.
+    """
+    if virtual_size < backing.virtual_size or virtual_size % SECTOR_SIZE:
+        needed = f"at least {backing.virtual_size} bytes and a multiple of {SECTOR_SIZE}"
+        raise RequestRefused("disk_size", f"the disk must have {needed}, not {virtual_size}")
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    base = ["-u", "-b", backing.address, "-F", "raw"]
+    run(["qemu-img", "create", "-q", "-f", "qcow2", *base, str(partial), str(virtual_size)])
+    partial.chmod(0o600)
+    os.replace(partial, path)

@@ -1,0 +1,104 @@
+"""The child process that talks to libguestfs: a request as JSON on stdin, one JSON object a line on stdout.
+
+libguestfs mounts the disk inside its own small virtual machine. `guestfs` is the parent that limits and ends this process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import guestfs
+
+from tasks.engine.inspection.facts import MAX_FILESYSTEMS, OsFacts
+
+MEMORY_MIB = 512
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Launch, tell so, inspect, tell the facts; a failure is told as an error."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent ends the appliance by it, this process then tidies up
+    request = json.load(sys.stdin)
+    try:
+        handle = _launch(request["disks"])
+        _tell(launched=True)
+        _tell(facts=_inspect(handle).as_json() if request["disks"] else OsFacts().as_json())
+        handle.close()
+    except RuntimeError as error:  # the binding's only exception
+        _tell(error=str(error)[:400])
+
+
+def _tell(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _launch(disks: list[dict[str, str]]) -> Any:
+    """One virtual processor: under TCG a second one makes the appliance slower."""
+    handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=True)
+    handle.set_memsize(MEMORY_MIB)
+    handle.set_smp(1)
+    handle.set_network(False)
+    for disk in disks:
+        _add(handle, disk)
+    if not disks:
+        handle.add_drive_scratch(1 << 20)
+    handle.launch()
+    return handle
+
+
+def _add(handle: Any, disk: dict[str, str]) -> None:
+    """Always raw and read-only: what looks like another format on it stays data."""
+    if disk["export"]:
+        server = [f"unix:{disk['path']}"]
+        handle.add_drive_opts(disk["export"], format="raw", readonly=True, protocol="nbd", server=server)
+    else:
+        handle.add_drive_opts(disk["path"], format="raw", readonly=True)
+
+
+def _inspect(handle: Any) -> OsFacts:
+    roots = handle.inspect_os()
+    if not roots:
+        found = handle.list_filesystems()
+        return OsFacts.from_json({"filesystems": _typed(found), "reason": "no operating system was found on the disk"})
+    root = roots[0]
+    return OsFacts.from_json(
+        {
+            "type": _ask(handle.inspect_get_type, root),
+            "distro": _ask(handle.inspect_get_distro, root),
+            "major": _ask(handle.inspect_get_major_version, root),
+            "minor": _ask(handle.inspect_get_minor_version, root),
+            "product_name": _ask(handle.inspect_get_product_name, root),
+            "architecture": _ask(handle.inspect_get_arch, root),
+            "hostname": _ask(handle.inspect_get_hostname, root),
+            "osinfo": _ask(handle.inspect_get_osinfo, root),
+            "package_format": _ask(handle.inspect_get_package_format, root),
+            "filesystems": _root_filesystems(handle, root),
+        }
+    )
+
+
+def _root_filesystems(handle: Any, root: str) -> list[dict[str, object]]:
+    devices = (_ask(handle.inspect_get_filesystems, root) or [])[:MAX_FILESYSTEMS]
+    return _typed({device: _ask(handle.vfs_type, device) for device in devices})
+
+
+def _typed(types: dict[str, Any]) -> list[dict[str, object]]:
+    return [{"device": device, "type": kind} for device, kind in types.items()]
+
+
+def _ask(question: Callable[[str], Any], about: str) -> Any:
+    """One fact, or None: a disk may answer some and break on others."""
+    try:
+        return question(about)
+    except RuntimeError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

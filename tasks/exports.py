@@ -1,0 +1,34 @@
+"""Stored disks as this host's NBD server offers them: the socket, the name, and whether the server is there at all."""
+
+from __future__ import annotations
+
+import socket
+
+from models.tables import Disk, EcsDisk
+from tasks.engine.blobs.manifest import ManifestDigest
+from tasks.engine.errors import HostUnavailable
+from tasks.engine.guests.backing import Backing
+from tasks.engine.serving.filling import request_fill
+from tasks.engine.settings import load_settings
+
+
+def require_server() -> None:
+    """Raise HostUnavailable unless this host's NBD server accepts connections."""
+    path = load_settings().exports_socket
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.connect(str(path))
+    except OSError as error:
+        raise HostUnavailable("nbd_server", f"no NBD server at {path}: {error}", remedy="Run `ims up`.") from error
+    finally:
+        probe.close()
+
+
+def backing_of(disk: Disk) -> Backing:
+    """The export of an image's stored disk."""
+    return Backing(socket=load_settings().exports_socket, export=disk.digest or "", virtual_size=disk.virtual_size)
+
+
+def fill(disk: EcsDisk) -> None:
+    """Ask the server to fetch the rest of an ECS's base in the background."""
+    request_fill(load_settings().exports_socket.parent / "fill", ManifestDigest(disk.base_digest))

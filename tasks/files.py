@@ -1,0 +1,115 @@
+"""Steps on the external file of an import: find it, bring it here, prove its checksum, look at its headers, list its disks.
+
+Disks travel between steps as `SourceDisk`, which names bytes in a local file; their content goes to the store in `tasks.disks`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from prefect import task
+from pydantic import BaseModel
+
+from tasks.engine.disks.formats import DiskFormat, Finding, Window
+from tasks.engine.disks.package import packaged_disks, unwrapped
+from tasks.engine.disks.wrappers import OutputLimits
+from tasks.engine.settings import load_settings
+from tasks.engine.sources.checksum import parse_checksum, verify_checksum
+from tasks.engine.sources.download import download
+from tasks.policies import ONCE, RETRIED
+from tasks.preflight import check_source, is_remote, local_file, remote_address
+from tasks.progress import Progress
+from tasks.requests import DeclaredFormat
+from tasks.resources import images_bucket
+from tasks.sagas import Saga
+
+SPARE_BYTES = 256 << 20
+"""Space that an import leaves free on the host's disk."""
+
+
+class SourceDisk(BaseModel):
+    """One disk of a local file: where its bytes are and what the gate found."""
+
+    index: int
+    path: Path
+    offset: int
+    size: int
+    format: DiskFormat
+    virtual_size: int
+    needs_replay: bool
+
+    @property
+    def window(self) -> Window:
+        return Window(self.path, self.offset, self.size)
+
+    @property
+    def finding(self) -> Finding:
+        return Finding(self.format, self.virtual_size, self.needs_replay)
+
+
+@task(**ONCE, task_run_name="check services")
+def check_services() -> None:
+    """Raise at once when the store does not answer, before anything is promised."""
+    images_bucket().ping()
+
+
+@task(**ONCE, task_run_name="look at headers")
+def preflight(account: str, source: str, declared: DeclaredFormat, checksum: str | None) -> int:
+    """Refuse what headers alone condemn. Returns the virtual size in bytes, 0 where only the whole file tells."""
+    if checksum:
+        parse_checksum(checksum)
+    return check_source(account, source, declared=declared.known).virtual_size
+
+
+@task(**RETRIED, task_run_name="obtain file")
+def obtain_file(saga: Saga, source: str, checksum: str | None) -> Path:
+    """The source as a local file whose checksum is proved. What was downloaded before is not downloaded again."""
+    settings = load_settings()
+    path = _local(saga, source)
+    if checksum:
+        title = Progress("Verify checksum", total=path.stat().st_size)
+        verify_checksum(path, parse_checksum(checksum), on_bytes=title)
+    limits = OutputLimits(max_bytes=2 * settings.max_disk_bytes)
+    return unwrapped(path, scratch_of(saga) / "content", limits=limits, on_bytes=Progress("Unpack", total=path.stat().st_size))
+
+
+@task(**RETRIED, task_run_name="examine disks")
+def examine_file(saga: Saga, path: Path, declared: DeclaredFormat) -> list[SourceDisk]:
+    """Every disk of the file, each of its mapping tables checked by our own gate."""
+    settings = load_settings()
+    found = packaged_disks(path, scratch_of(saga), declared=declared.known, max_virtual_size=settings.max_disk_bytes)
+    return [
+        SourceDisk(
+            index=index,
+            path=disk.window.path,
+            offset=disk.window.offset,
+            size=disk.window.size,
+            format=disk.finding.format,
+            virtual_size=disk.finding.virtual_size,
+            needs_replay=disk.finding.needs_replay,
+        )
+        for index, disk in enumerate(found)
+    ]
+
+
+@task(**ONCE, task_run_name="clean up")
+def discard_scratch(saga: Saga) -> None:
+    """Remove what this operation kept on the host."""
+    shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
+
+
+def scratch_of(saga: Saga) -> Path:
+    """The operation's private folder, the same at every attempt."""
+    folder = load_settings().scratch / saga.operation_id
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _local(saga: Saga, source: str) -> Path:
+    if not is_remote(source):
+        return local_file(source)
+    url, allow = remote_address(saga.account, source)
+    free = shutil.disk_usage(scratch_of(saga)).free - SPARE_BYTES
+    target = scratch_of(saga) / "source"
+    return download(url, target, allow=allow, max_bytes=max(free, 0), on_bytes=Progress(f"Download {source.split('?')[0]}"))

@@ -1,0 +1,28 @@
+"""People name images and ECSs by id or by name; these find the id. No Prefect here: commands that only read use them too."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from models.ecs import get_ecs, list_ecs
+from models.images import ImageFilter, get_image, list_images
+from tasks.engine.errors import RequestRefused
+
+
+def resolve_image(session: Session, *, account: str, wanted: str) -> str:
+    """The id of a visible image. Raises NotVisible, or RequestRefused where several have the name."""
+    chosen = ImageFilter(name=wanted, everything=True)
+    named = [image.id for image in list_images(session, account=account, chosen=chosen, limit=2).rows]
+    return _only(named, wanted) or get_image(session, account=account, image_id=wanted).id
+
+
+def resolve_ecs(session: Session, *, account: str, wanted: str) -> str:
+    """The id of an account's ECS. Raises NotVisible, or RequestRefused where several have the name."""
+    named = [ecs.id for ecs in list_ecs(session, account=account, limit=1000).rows if ecs.name == wanted]
+    return _only(named, wanted) or get_ecs(session, account=account, ecs_id=wanted).id
+
+
+def _only(found: list[str], wanted: str) -> str | None:
+    if len(found) > 1:
+        raise RequestRefused("ambiguous", f"more than one is named {wanted!r}", remedy="Use the id.")
+    return found[0] if found else None

@@ -1,0 +1,124 @@
+"""Result artifacts: what a person wants to read when a run has ended, as markdown in the Prefect UI, and its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from models.images import get_image
+from models.tables import Image
+from tasks.policies import ONCE
+from tasks.resources import catalog
+from tasks.sagas import Saga
+from tasks.views import EcsView, ImageView, image_view
+
+MIB = 1 << 20
+
+
+@task(**ONCE, task_run_name="report")
+def report_image(saga: Saga, image_id: str) -> None:
+    """Publish what became of an import: sizes, savings, the system found, the proof of boot with its picture."""
+    with catalog() as session:
+        image = get_image(session, account=saga.account, image_id=image_id)
+        view = image_view(image, account=saga.account)
+    publish(key=f"image-{image_id}", text=image_markdown(image, view), title=f"Image {view.name}")
+    emit_event(
+        event="ims.image.active",
+        resource={"prefect.resource.id": f"ims.image.{image_id}", "prefect.resource.name": view.name},
+        payload={"image_id": image_id, "name": view.name, "account": saga.account, "state": view.state, "tags": view.tags},
+    )
+
+
+@task(**ONCE, task_run_name="report")
+def report_ecs(saga: Saga, view: EcsView) -> None:
+    """Publish how an ECS came up."""
+    publish(key=f"ecs-{view.id}", text=ecs_markdown(view), title=f"ECS {view.name}")
+    emit_event(
+        event="ims.ecs.active",
+        resource={"prefect.resource.id": f"ims.ecs.{view.id}", "prefect.resource.name": view.name},
+        payload={"ecs_id": view.id, "image_id": view.image_id, "account": saga.account, "host": view.host},
+    )
+
+
+def publish(*, key: str, text: str, title: str) -> None:
+    """One markdown artifact of the current run."""
+    create_markdown_artifact(key=key, markdown=text, description=title)
+
+
+def image_markdown(image: Image, view: ImageView) -> str:
+    """The report of an import. Guest text is fenced, never rendered."""
+    data = sum(disk.data_bytes for disk in view.disks)
+    rows = [
+        ("Id", f"`{view.id}`"),
+        ("State", view.state),
+        ("Format", view.format or "as found"),
+        ("System", " ".join(filter(None, (view.os_distro, view.os_version, view.architecture))) or "none recognised"),
+        ("Boot proof", f"**{view.boot_proof}** {_proof(image)}"),
+        ("Smallest disk", f"{view.min_disk_gib} GiB"),
+        ("Data on its disks", _size(data)),
+        ("Stored", f"{_size(view.bytes_stored)} ({_share(view.bytes_stored, data)} of the data)"),
+        ("New in the store", f"{_size(view.bytes_new)} ({_share(view.bytes_new, view.bytes_stored)} of what is stored)"),
+    ]
+    parts = [f"# Image {_cell(view.name)}", _table(("", ""), rows), _disks(view)]
+    if picture := image.boot_detail.get("screenshot_png"):
+        parts.append(f"## Screen at the end of the boot check\n\n![screen](data:image/png;base64,{picture})")
+    if tail := image.boot_detail.get("console_tail"):
+        parts.append(f"## End of its console\n\n{_fenced(str(tail)[-4000:])}")
+    parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
+    return "\n\n".join(parts)
+
+
+def ecs_markdown(view: EcsView) -> str:
+    """The report of a launch."""
+    ready = {"agent": "its guest agent answered", "login": "its console asked for a login"}.get(view.ready_by or "", "")
+    rows = [
+        ("Id", f"`{view.id}`"),
+        ("State", view.state),
+        ("Image", f"`{view.image_id}`"),
+        ("Host", _cell(view.host)),
+        ("Flavor", _cell(view.flavor)),
+        ("Disk", f"{view.disk_gib} GiB"),
+        ("Accelerator", view.accelerator or ""),
+        ("Ready", f"after {view.seconds_to_ready} s: {ready or 'it runs and showed neither agent nor login'}"),
+    ]
+    return f"# ECS {_cell(view.name)}\n\n{_table(('', ''), rows)}\n\nIts console: `ims ecs console {view.id}`"
+
+
+def _disks(view: ImageView) -> str:
+    rows = [
+        (str(disk.index), disk.kind, _size(disk.virtual_size), _size(disk.stored_bytes), f"`{disk.digest}`")
+        for disk in view.disks
+    ]
+    return "## Disks\n\n" + _table(("Disk", "Kind", "Virtual size", "Stored", "Digest"), rows)
+
+
+def _proof(image: Image) -> str:
+    detail = image.boot_detail
+    if not detail:
+        return ""
+    return f"after {detail.get('seconds')} s, {detail.get('boot_mode')}, {detail.get('accelerator')}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def _fenced(text: str) -> str:
+    fence = "`" * 8
+    return f"{fence}text\n{text.replace(fence, '')}\n{fence}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:,.1f} MiB"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"

@@ -1,0 +1,203 @@
+"""One lifecycle run as the catalog knows it: begun once per idempotency key, held by a lease, ended as done or failed.
+
+A flow wraps its steps in `saga`. A killed process leaves its operation running; the same request takes it over at once on
+the same host, or when the lease has ended. The rows are `models.operations`; what the steps do is in the other modules here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.context import FlowRunContext
+
+from models.ecs import fail_ecs
+from models.exceptions import CatalogError
+from models.image_changes import fail_image
+from models.operations import LEASE_SECONDS, Lease, Owner, Request, begin_operation, fail, finish, heartbeat, unfinished_key
+from models.tables import Ecs, Image
+from models.trail import Actor
+from models.vocabulary import UNFINISHED_IMAGE, EcsState
+from tasks.engine.errors import ImsError
+from tasks.engine.settings import load_settings
+from tasks.resources import catalog, require_account
+
+log = logging.getLogger("ims.saga")
+
+
+@dataclass
+class Saga:
+    """A held operation. Steps put the id of what they make into `subject`, and what the run gives into `result`."""
+
+    operation_id: str
+    account: str
+    kind: str
+    lease: Lease | None
+    subject: str | None = None
+    result: dict[str, Any] | None = None
+    flow_run_id: str | None = None
+    attempts: int = 1
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def finished(self) -> bool:
+        """An earlier run with the same key did it; `result` is its result."""
+        return self.lease is None
+
+    @property
+    def held(self) -> Lease:
+        """The lease, for writes on the operation."""
+        if self.lease is None:
+            raise ValueError(f"operation {self.operation_id} is done")
+        return self.lease
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.account, operation_id=self.operation_id, flow_run_id=self.flow_run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What identifies a request: the same facts without a key continue the last unfinished run of those facts."""
+
+    kind: str
+    account: str
+    key: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def saga(call: Call, *, undo: Callable[[Saga], None] | None = None) -> Iterator[Saga]:
+    """Begin or continue the operation of `call`; done when the body ends, failed with its error when it raises.
+
+    `undo` removes what a failed run left outside the catalog; it must bear being repeated.
+    """
+    held = _begin(call)
+    if held.finished:
+        yield held
+        return
+    with _heartbeats(held):
+        try:
+            yield held
+        except BaseException as error:
+            _undo(held, undo)
+            _record_failure(held, error)
+            raise
+        _record_result(held)
+
+
+def _begin(call: Call) -> Saga:
+    run = FlowRunContext.get()
+    flow_run_id = str(run.flow_run.id) if run and run.flow_run else None
+    with catalog(write=True) as session:
+        account = require_account(session, account=call.account)
+        key = call.key or unfinished_key(session, account=account, kind=call.kind, fingerprint=call.fingerprint) or _new_key()
+        request = Request(kind=call.kind, account=account, key=key, fingerprint=call.fingerprint, flow_run_id=flow_run_id)
+        begun = begin_operation(session, request=request, owner=this_process(), is_alive=is_alive)
+        row = begun.operation
+        return Saga(
+            operation_id=row.id,
+            account=account,
+            kind=call.kind,
+            lease=begun.lease,
+            subject=row.subject_id,
+            result=row.result,
+            flow_run_id=flow_run_id,
+            attempts=row.attempts,
+        )
+
+
+def _new_key() -> str:
+    return f"run-{uuid.uuid4()}"
+
+
+def _record_result(held: Saga) -> None:
+    with catalog(write=True) as session:
+        finish(session, lease=held.held, result=held.result or {})
+
+
+def _undo(held: Saga, undo: Callable[[Saga], None] | None) -> None:
+    """The run's own error matters more than one of the clean-up, which the next attempt repeats."""
+    if undo is None:
+        return
+    try:
+        undo(held)
+    except ImsError as failure:
+        log.error("operation %s could not be cleaned up after: %s", held.operation_id, failure)
+
+
+def _record_failure(held: Saga, error: BaseException) -> None:
+    """Note the failure on the operation and on what it was making. The run's own error is raised whatever happens here."""
+    code, message = _describe(error)
+    try:
+        with catalog(write=True) as session:
+            fail(session, lease=held.held, code=code, message=message)
+            subject = session.get(Image, held.subject) or session.get(Ecs, held.subject) if held.subject else None
+            if isinstance(subject, Image) and subject.state in UNFINISHED_IMAGE:
+                fail_image(session, image=subject, code=code, message=message, by=held.actor)
+            if isinstance(subject, Ecs) and subject.state is EcsState.BUILDING:
+                fail_ecs(session, ecs=subject, code=code, message=message, by=held.actor)
+    except (ImsError, CatalogError) as failure:
+        log.error("operation %s failed and its failure could not be recorded: %s", held.operation_id, failure)
+
+
+def _describe(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ImsError):
+        return error.code, error.message
+    if isinstance(error, Exception):
+        return "defect", f"{type(error).__name__}: {error}"
+    return "operation.cancelled", "The run was cancelled. Start it again to go on."
+
+
+@contextmanager
+def _heartbeats(held: Saga) -> Iterator[None]:
+    """Renew the lease while the body runs; losing it is found out by the next write that names it."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(LEASE_SECONDS / 4):
+            try:
+                with catalog(write=True) as session:
+                    heartbeat(session, lease=held.held)
+            except (ImsError, CatalogError) as error:
+                log.warning("lease of operation %s not renewed: %s", held.operation_id, error)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def this_process() -> Owner:
+    """How the catalog names this process."""
+    return Owner(host=load_settings().host, pid=os.getpid(), started=_start_time(os.getpid()) or "")
+
+
+def is_alive(owner: Owner) -> bool:
+    """Whether another process still runs; one on another host counts as alive until its lease ends."""
+    return owner.host != load_settings().host or _start_time(owner.pid) == owner.started
+
+
+def _start_time(pid: int) -> str | None:
+    """Field 22 of /proc/PID/stat, which tells a process from a later one of the same number."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return None

@@ -1,0 +1,105 @@
+"""Catalog rows as people and programs see them: the values of `--json`, of flow results and of reports. Read-only.
+
+No Prefect here: the commands that only read use this as well.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.images import image_type
+from models.tables import Ecs, Image
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class DiskView(_View):
+    """One disk of an image; sizes in bytes, digest of its manifest."""
+
+    index: int
+    kind: str
+    virtual_size: int
+    digest: str | None
+    data_bytes: int
+    stored_bytes: int
+    new_bytes: int
+
+
+class ImageView(_View):
+    """One image as the account that looks sees it. `bytes_stored` is what its chunks occupy, `bytes_new` what it added."""
+
+    id: str
+    name: str
+    type: str
+    owner: str
+    state: str
+    description: str
+    tags: list[str]
+    format: str | None
+    source: str
+    os_type: str | None
+    os_distro: str | None
+    os_version: str | None
+    architecture: str | None
+    boot_mode: str | None
+    boot_proof: str
+    min_disk_gib: int
+    min_memory_mib: int
+    protected: bool
+    hidden: bool
+    checksum: str | None
+    parent_image_id: str | None
+    source_ecs_id: str | None
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    updated_at: datetime
+    deprecated_at: datetime | None
+    bytes_stored: int
+    bytes_new: int
+    disks: list[DiskView]
+
+
+class EcsView(_View):
+    """One ECS."""
+
+    id: str
+    name: str
+    owner: str
+    state: str
+    image_id: str
+    host: str
+    flavor: str
+    disk_gib: int
+    accelerator: str | None
+    seconds_to_ready: float | None
+    ready_by: str | None
+    standalone: bool
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def image_view(image: Image, *, account: str) -> ImageView:
+    """The image as `account` sees it; where it came from is its owner's business."""
+    disks = [DiskView.model_validate(disk) for disk in image.disks]
+    values: dict[str, Any] = {name: getattr(image, name) for name in ImageView.model_fields if hasattr(image, name)}
+    values |= {
+        "type": image_type(image),
+        "source": image.source if image.owner == account else "",
+        "disks": disks,
+        "bytes_stored": sum(disk.stored_bytes for disk in disks),
+        "bytes_new": sum(disk.new_bytes for disk in disks),
+    }
+    return ImageView.model_validate(values)
+
+
+def ecs_view(ecs: Ecs) -> EcsView:
+    """The ECS as its owner sees it."""
+    return EcsView.model_validate(ecs)

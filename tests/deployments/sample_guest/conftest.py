@@ -1,0 +1,36 @@
+"""Fixtures that fetch and build the sample guest once a session; booting it is running_sample.py's part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.sample_guest import build, fetch
+from deployments.sample_guest.packages import contents, default_folder, fetched
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """The fetched packages; downloads them where setup has not run yet."""
+    folder = default_folder()
+    fetch(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_disk(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The freshly built disk; nobody writes to it."""
+    return build(tmp_path_factory.mktemp("sample") / "sample.raw", packages=packages)
+
+
+@pytest.fixture(scope="session")
+def busybox(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest's own BusyBox, so that its awk and its cpio are the ones that are tested."""
+    target = tmp_path_factory.mktemp("busybox") / "busybox"
+    with contents(fetched(packages)["busybox-static"]) as files:
+        stream = files.extractfile("./bin/busybox")
+        assert stream is not None
+        target.write_bytes(stream.read())
+    target.chmod(0o755)
+    return target

@@ -1,0 +1,119 @@
+"""A libvirt to talk to, folders that QEMU's user can enter, and small disks to boot."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import libvirt
+import pytest
+
+from deployments.sample_guest import build, fetch
+from deployments.sample_guest.packages import default_folder
+from tasks.engine.guests import domain
+from tasks.engine.guests.backing import FileBacking
+from tasks.engine.guests.domain_xml import DiskSpec, DomainSpec
+from tasks.engine.guests.hypervisor import Hypervisor
+from tasks.engine.guests.overlay import create_overlay
+from tasks.engine.settings import load_settings
+
+READER = bytes.fromhex(
+    "31c0 8ed8 8ed0 bc007c"  # xor ax,ax; mov ds,ax; mov ss,ax; mov sp,0x7c00
+    "b442 b280 be407c cd13"  # again: ah=0x42, dl=0x80, si=request; int 0x13: read 8 sectors
+    "8306487c08 8126487cff1f ebea"  # request's sector += 8, &= 0x1fff; jmp again
+).ljust(0x40, b"\0") + bytes.fromhex("1000 0800 00000010 0800000000000000")
+"""A guest that does nothing but read its first 4 MiB round and round."""
+
+
+def boot_disk(path: Path, code: bytes) -> Path:
+    """A disk of 8 MiB with `code` as its boot sector."""
+    path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa")
+    with path.open("r+b") as disk:
+        disk.truncate(8 << 20)
+    return path
+
+
+@pytest.fixture(scope="session")
+def uri() -> str:
+    """The host's libvirt, started where nothing runs it; it may be shared and is left running."""
+    address = load_settings().libvirt_uri
+    with Hypervisor(address) as hypervisor:
+        try:
+            libvirt.registerErrorHandler(lambda *_: None, None)
+            libvirt.open(address).close()
+        except libvirt.libvirtError:
+            for daemon in ("virtlogd", "virtlockd", "libvirtd"):
+                subprocess.run([daemon, "-d"], check=True, timeout=30)
+            _wait_for(address)
+        assert hypervisor.connection.isAlive()
+    return address
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(100):
+        try:
+            libvirt.open(address).close()
+            return
+        except libvirt.libvirtError:
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def hypervisor(uri: str) -> Iterator[Hypervisor]:
+    with Hypervisor(uri) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """pytest's own folders are closed to QEMU's user; this one is not."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ims-tests-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def folder(open_folder: Path) -> Iterator[Path]:
+    """An empty folder for one test that QEMU's user can enter."""
+    made = Path(tempfile.mkdtemp(dir=open_folder))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sample(open_folder: Path) -> FileBacking:
+    """The sample guest's disk; nobody writes to it."""
+    packages = default_folder()
+    fetch(packages)
+    disk = build(open_folder / "sample" / "sample.raw", packages=packages)
+    disk.parent.chmod(0o711)
+    return FileBacking(path=disk, virtual_size=disk.stat().st_size)
+
+
+@pytest.fixture
+def reader(folder: Path) -> FileBacking:
+    disk = boot_disk(folder / "reader.raw", READER)
+    return FileBacking(path=disk, virtual_size=disk.stat().st_size)
+
+
+@pytest.fixture
+def ecs_id(hypervisor: Hypervisor) -> Iterator[UUID]:
+    """An id whose domain is gone after the test."""
+    made = uuid4()
+    yield made
+    domain.delete(hypervisor, made)
+
+
+@pytest.fixture
+def reader_spec(reader: FileBacking, folder: Path, ecs_id: UUID) -> DomainSpec:
+    """The reading guest, ready to be started."""
+    overlay = folder / "disk-0.qcow2"
+    create_overlay(overlay, backing=reader, virtual_size=reader.virtual_size)
+    disk = DiskSpec(overlay=overlay, backing=reader)
+    return DomainSpec(ecs_id=ecs_id, disks=[disk], console=folder / "console.log", kvm=False, memory_mib=64)

@@ -1,0 +1,86 @@
+"""Downloads against a real server: resume, change, limits, refusals."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from sites import Site
+
+from tasks.engine.errors import SourceRefused, SourceUnavailable
+from tasks.engine.sources.download import download
+
+BODY = random.Random(1).randbytes(3 << 20)
+
+
+def fetch(site: Site, folder: Path, *, max_bytes: int = 1 << 30) -> bytes:
+    return download(site.url(), folder / "source", allow=site.allow, max_bytes=max_bytes).read_bytes()
+
+
+def test_download_gives_the_object(site: Site, tmp_path: Path) -> None:
+    site.body = BODY
+    assert fetch(site, tmp_path) == BODY
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+def test_download_that_broke_off_sends_only_the_rest(site: Site, tmp_path: Path) -> None:
+    site.body, site.break_after = BODY, 2 << 20
+    with pytest.raises(SourceUnavailable, match="2097152"):
+        fetch(site, tmp_path)
+    site.break_after = None
+    assert fetch(site, tmp_path) == BODY
+    assert site.ranges == ["", "bytes=2097152-"]
+
+
+def test_download_of_an_object_that_changed_starts_over(site: Site, tmp_path: Path) -> None:
+    site.body, site.break_after = BODY, 2 << 20
+    with pytest.raises(SourceUnavailable):
+        fetch(site, tmp_path)
+    site.body, site.break_after, site.etag = BODY[::-1], None, '"two"'
+    assert fetch(site, tmp_path) == BODY[::-1]
+
+
+def test_download_whose_object_shrank_to_what_is_there_starts_over(site: Site, tmp_path: Path) -> None:
+    site.body, site.break_after = BODY, 2 << 20
+    with pytest.raises(SourceUnavailable):
+        fetch(site, tmp_path)
+    site.body, site.break_after = BODY[: 2 << 20], None
+    with pytest.raises(SourceUnavailable, match="changed"):
+        fetch(site, tmp_path)
+    assert fetch(site, tmp_path) == site.body
+
+
+def test_download_over_the_limit_is_refused(site: Site, tmp_path: Path) -> None:
+    site.body = BODY
+    with pytest.raises(SourceRefused) as caught:
+        fetch(site, tmp_path, max_bytes=1 << 20)
+    assert caught.value.code == "source.too_large"
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, SourceRefused), (403, SourceRefused), (503, SourceUnavailable)])
+def test_download_that_the_server_denies_says_whether_to_retry(
+    site: Site, tmp_path: Path, status: int, error: type[Exception]
+) -> None:
+    site.status = status
+    with pytest.raises(error, match=str(status)):
+        fetch(site, tmp_path)
+
+
+def test_download_checks_where_a_redirect_leads(site: Site, tmp_path: Path) -> None:
+    site.status, site.location = 302, "http://169.254.169.254/latest/meta-data"
+    with pytest.raises(SourceRefused) as caught:
+        fetch(site, tmp_path)
+    assert caught.value.code == "source.address"
+    assert len(site.ranges) == 1
+
+
+def test_download_ends_an_endless_redirect(site: Site, tmp_path: Path) -> None:
+    site.status, site.location = 302, "/again"
+    with pytest.raises(SourceRefused, match="redirects"):
+        fetch(site, tmp_path)
+
+
+def test_download_from_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable):
+        download("http://127.0.0.1:9/x", tmp_path / "s", allow="127.0.0.1:9", max_bytes=1)
