@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.embedded_store import empty, fresh_bucket
 from benchmarks.importing import changed_chunks, import_disk
-from benchmarks.peers import convert, convert_and_upload, sha256
+from benchmarks.peers import convert_and_hash, convert_and_upload
 from benchmarks.results import Result, alternate, median, seconds
 from benchmarks.sample_disk import make_sibling, make_sparse_pair, make_system_disk
 from tasks.engine.blobs.memory import MemoryObjects
@@ -88,6 +88,6 @@ def _peer(bench: Bench, disk: Path) -> float:
 def _peer_in_memory(disk: Path) -> float:
     target = MEMORY / f"peer-{uuid.uuid4().hex}.qcow2"
     try:
-        return seconds(lambda: (convert(disk, target), sha256(target)))
+        return seconds(lambda: convert_and_hash(disk, target))
     finally:
         target.unlink(missing_ok=True)

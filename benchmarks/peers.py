@@ -27,11 +27,17 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def convert_and_hash(disk: Path, target: Path) -> str:
+    """Both; gives the digest."""
+    convert(disk, target)
+    return sha256(target)
+
+
 def convert_and_upload(disk: Path, *, scratch: Path, client: Minio, bucket: str) -> None:
     """The whole of it: nothing is left in `scratch`."""
     target = scratch / f"peer-{uuid.uuid4().hex}.qcow2"
     try:
-        convert(disk, target)
-        client.fput_object(bucket, f"peer/{sha256(target)}", str(target))
+        digest = convert_and_hash(disk, target)
+        client.fput_object(bucket, f"peer/{digest}", str(target))
     finally:
         target.unlink(missing_ok=True)

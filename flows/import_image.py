@@ -38,7 +38,7 @@ def import_image(
         image_id = images.queue_image(held, name, facts, options)
         path = files.obtain_file(held, source, checksum)
         disks = files.examine_file(held, path, format)
-        images.reserve_space(held, image_id, sum(disk.virtual_size for disk in disks))
+        images.reserve_space(held, image_id, disks[0].format, sum(disk.virtual_size for disk in disks))
         for disk in disks:
             images.note_disk(held, image_id, store_disk(held, disk))
         images.begin_verification(held, image_id)

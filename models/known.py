@@ -10,7 +10,7 @@ from models.vocabulary import DiskKind
 
 
 def known_guest(session: Session, *, digest: str) -> GuestFacts | None:
-    """What an earlier inspection found on a system disk of exactly this content; None when nobody looked or nothing was found."""
+    """What an earlier inspection found on a system disk of this very content; None when nothing was found or nobody looked."""
     query = (
         select(Image.detected)
         .join(Disk, col(Disk.image_id) == col(Image.id))

@@ -48,11 +48,12 @@ def queue_image(saga: Saga, name: str, facts: dict[str, Any], options: ImportOpt
 
 
 @task(**RETRIED, task_run_name="reserve space")
-def reserve_space(saga: Saga, image_id: str, size: int) -> None:
-    """Reserve `size` bytes of the account's quota, now that the disks' sizes are known, and say that bytes move."""
+def reserve_space(saga: Saga, image_id: str, format: str, size: int) -> None:
+    """Reserve `size` bytes of the account's quota, now that format and sizes are known, and say that bytes move."""
     with catalog(write=True) as session:
         image = own_image(session, account=saga.account, image_id=image_id)
         settle_bytes(session, image=image, size=size)
+        image.format = format
         if image.state is ImageState.QUEUED:
             transition(session, subject=image, new=ImageState.TRANSFERRING, by=saga.actor)
 

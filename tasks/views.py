@@ -87,12 +87,13 @@ class EcsView(_View):
 
 
 def image_view(image: Image, *, account: str) -> ImageView:
-    """The image as `account` sees it; where it came from is its owner's business."""
+    """The image as `account` sees it; where it came from and what went wrong is its owner's business."""
     disks = [DiskView.model_validate(disk) for disk in image.disks]
     values: dict[str, Any] = {name: getattr(image, name) for name in ImageView.model_fields if hasattr(image, name)}
+    own = image.owner == account
     values |= {
         "type": image_type(image),
-        "source": image.source if image.owner == account else "",
+        **({} if own else {"source": "", "error_message": None, "parent_image_id": None, "source_ecs_id": None}),
         "disks": disks,
         "bytes_stored": sum(disk.stored_bytes for disk in disks),
         "bytes_new": sum(disk.new_bytes for disk in disks),

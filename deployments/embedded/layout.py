@@ -21,6 +21,7 @@ MODES = {
     "logs": 0o700,
     "prefect": 0o700,
     "s3": 0o700,
+    "tmp": 0o711,
 }
 
 

@@ -67,7 +67,8 @@ def worker(site: Site) -> Service:
         ),
         address=f"work pool {pool}",
         ready=lambda since: _worker_online(site, since),
-        environment={**site.environment, "DO_NOT_TRACK": "1"},
+        # Prefect's runner keeps its files in one folder of a fixed name there, which another user may already own under /tmp.
+        environment={**site.environment, "DO_NOT_TRACK": "1", "TMPDIR": str(site.home / "tmp")},
         umask=0o022,  # QEMU's user must reach the ECS folders that a run makes
         start_seconds=120,
         stop_seconds=15,

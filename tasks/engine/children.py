@@ -1,72 +1,175 @@
-"""Child processes that end with their step: own process group, own session, killed with the thread's process.
+"""Child processes that end with their step: own process group, kernel limits, killed with their owner, bounded output.
 
-Which command to run, and inside which walls, is the caller's business (`tasks.engine.disks.cage`).
+What a child may see is not decided here; foreign image files go through `tasks.engine.disks.cage`, which starts through this.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import IO, Self
 
 from tasks.engine.errors import HostUnavailable
 
-PR_SET_PDEATHSIG = 1
-MAX_WORDS = 400
+WORDS_KEPT = 8 << 10
+"""Bytes of a child's last words that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Whom a child runs as: a user id and a group id, without any other group."""
+class Limits:
+    """Kernel limits of one child; None leaves the owner's. Core files are never written."""
 
-    user: int
-    group: int
+    address_space: int | None = None
+    cpu_seconds: int | None = None
+    file_size: int | None = None
+    open_files: int | None = None
 
-
-@contextmanager
-def child(command: Sequence[str], *, identity: Identity | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A running command with both outputs piped; its whole process group is killed when the context ends.
-
-    `identity` is taken on by root alone. Raises HostUnavailable('tool_missing').
-    """
-    taken = identity if os.geteuid() == 0 else None
-    libc = ctypes.CDLL(None)  # loaded here: nothing may be imported between fork and exec
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
-            user=taken.user if taken else None,
-            group=taken.group if taken else None,
-            extra_groups=[] if taken else None,
-        )
-    except FileNotFoundError as error:
-        raise HostUnavailable("tool_missing", f"{command[0]} is not installed", remedy="Run `make setup`.") from error
-    try:
-        yield process
-    finally:
-        end(process)
+    def command(self) -> list[str]:
+        """The prlimit command that sets them and then becomes what follows it."""
+        limits = {
+            "as": self.address_space,
+            "cpu": self.cpu_seconds,
+            "fsize": self.file_size,
+            "nofile": self.open_files,
+        }
+        return ["prlimit", "--core=0", *(f"--{name}={value}" for name, value in limits.items() if value is not None), "--"]
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child's group and reap the child."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a child is started beyond its command. `on_output` gets standard output as it comes, in a thread of its own."""
+
+    limits: Limits = field(default_factory=Limits)
+    environment: dict[str, str] | None = None
+    descriptors: tuple[int, ...] = ()
+    on_output: Callable[[bytes], None] | None = None
 
 
-def last_words(complaint: bytes) -> str:
-    """The end of what a tool complained about, as one bounded line of printable text."""
-    text = " ".join(complaint.decode("utf-8", errors="replace").split())
-    return "".join(char if char.isprintable() else "?" for char in text)[-MAX_WORDS:]
+class Child:
+    """A running child. Leaving its context kills what is left of its process group."""
+
+    def __init__(self, process: subprocess.Popen[bytes], on_output: Callable[[bytes], None] | None) -> None:
+        self._process = process
+        self._words = _Tail()
+        self._threads = [_pump(process.stderr, self._words.add)]
+        if on_output:
+            self._threads.append(_pump(process.stdout, on_output))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, *, timeout_seconds: float) -> int:
+        """The exit status; HostUnavailable('timeout') when the child takes longer."""
+        try:
+            status = self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise HostUnavailable("timeout", f"a helper process did not finish in {timeout_seconds:.0f} s") from error
+        self._drain()
+        return status
+
+    def last_words(self) -> str:
+        """The last line the child said on standard error; all of them once it has ended."""
+        if self._process.poll() is not None:
+            self._drain()
+        return self._words.last_line()
+
+    def end(self) -> None:
+        """Kill the process group at once and reap the child."""
+        # The group is killed even where its leader is gone: a leader that waits to be reaped keeps the number taken.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._drain()
+
+    def _drain(self) -> None:
+        for thread in self._threads:
+            thread.join(timeout=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+
+
+def start(command: Sequence[str], launch: Launch | None = None) -> Child:
+    """Start a child that the kernel kills when this process ends, however it ends."""
+    launch = launch or Launch()
+    if shutil.which(command[0]) is None:
+        raise HostUnavailable("tool_missing", f"{command[0]} is not installed", remedy="Run `make setup`.")
+    # setpriv sets PR_SET_PDEATHSIG without Python code between fork and exec, which threads make unsafe.
+    guarded = ["setpriv", "--pdeathsig", "KILL", "--", *launch.limits.command(), *command]
+    return _starter().submit(_start, guarded, launch).result()
+
+
+def run(command: Sequence[str], launch: Launch | None = None, *, timeout_seconds: float) -> tuple[int, str]:
+    """Run a child to its end: its exit status and its last words."""
+    with start(command, launch) as child:
+        status = child.wait(timeout_seconds=timeout_seconds)
+        return status, child.last_words()
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """The thread that starts every child: the death signal is sent when the starting thread ends, and a step's thread may."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="children")
+
+
+def _start(command: list[str], launch: Launch) -> Child:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if launch.on_output else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=launch.environment,
+        pass_fds=launch.descriptors,
+        start_new_session=True,
+    )
+    return Child(process, launch.on_output)
+
+
+class _Tail:
+    """The end of a stream, whatever its length."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._size += len(block)
+        while self._size - len(self._blocks[0]) >= WORDS_KEPT:
+            self._size -= len(self._blocks.popleft())
+
+    def last_line(self) -> str:
+        lines = b"".join(list(self._blocks)).decode(errors="replace").strip().splitlines()
+        return lines[-1][-500:] if lines else ""
+
+
+def _pump(stream: IO[bytes] | None, sink: Callable[[bytes], None]) -> threading.Thread:
+    """Read a stream to its end in a thread, so that a talkative child neither blocks nor fills memory."""
+    assert stream is not None  # noqa: S101  # the caller asked for the pipe
+
+    def pump() -> None:
+        with stream:
+            while block := os.read(stream.fileno(), 4096):
+                sink(block)
+
+    thread = threading.Thread(target=pump, name="child output", daemon=True)
+    thread.start()
+    return thread

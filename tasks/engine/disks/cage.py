@@ -1,136 +1,155 @@
-"""The cage: QEMU's tools run where a hostile image can reach nothing but itself. docs/adr/0003-cage.md says why so.
+"""The cage around every QEMU process that reads or writes a disk image file; docs/adr/0003-cage.md says why it is built so.
 
-bubblewrap gives them namespaces of their own (no network, no other process, an empty file system but for /usr and the one
-image file), no capability and no new privileges; prlimit bounds memory, CPU time, file size and open files. Formats are
-named, never probed, and a backing file is overridden by null. Which files may come here at all is the gate's decision.
+Inside there are /usr read-only, /dev/null and the one file - no network, no process of the host, no capability, no way to make
+a socket, a process or a namespace. What QEMU is told to do in there is up to `qemu_reader`, `replay` and `convert`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tasks.engine.children import Identity, child, last_words
+from tasks.engine import children
+from tasks.engine.children import Child, Launch, Limits
 from tasks.engine.disks.formats import QEMU_DRIVERS, DiskFormat, Window
-from tasks.engine.errors import DiskRefused, HostUnavailable
+from tasks.engine.disks.seccomp import filter_program
+from tasks.engine.errors import HostUnavailable
+from tasks.engine.geometry import SECTOR_SIZE
 
 IMAGE = "/image"
-"""Where the image file is inside the cage."""
-NOBODY = "65534"
-MEMORY_BYTES = 2 << 30
-OPEN_FILES = 256
-MIB = 1 << 20
-BACKED = (DiskFormat.QCOW, DiskFormat.QCOW2, DiskFormat.VMDK)
-"""Formats whose QEMU driver would otherwise open a backing file by itself."""
-_NO_NAMESPACE = (b"No permissions to create", b"Creating new namespace failed", b"setting up uid map")
+"""Where the one file is inside."""
+NOBODY = 65534
+
+_WITH_BACKING = (DiskFormat.QCOW, DiskFormat.QCOW2, DiskFormat.VMDK)
+"""Formats whose drivers know backing files, and the option that forbids them; the others refuse the option itself."""
+
+_OWN_LIMITS = Limits(address_space=2 << 30, file_size=0, open_files=256)
+_SYSTEM = ["--ro-bind", "/usr", "/usr", *(part for name in ("lib", "lib64", "bin") for part in ("--symlink", f"usr/{name}", f"/{name}"))]
+_DEVICES = ["--perms", "0755", "--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--remount-ro", "/", "--chdir", "/"]
+_ALONE = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
+_REMEDY = (
+    "As an ordinary user, allow unprivileged user namespaces (user.max_user_namespaces above 0, and on distributions that restrict "
+    "them kernel.unprivileged_userns_clone=1 or an AppArmor profile for bwrap); in a container, allow mounts and namespaces."
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walls:
-    """What a caged tool may see and use. `writable` and `folders` are read-write binds: (outside, inside)."""
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """What one QEMU tool gets: its file, CPU seconds, the size in bytes it may make that file, and sockets it inherits."""
 
-    image: Path | None = None
-    writable: tuple[tuple[Path, str], ...] = ()
-    cpu_seconds: int = 600
-    file_bytes: int = MIB
-    memory_bytes: int = MEMORY_BYTES
-    identity: Identity | None = field(default=None)
-
-
-def walls_for(image: Path, **walls: Any) -> Walls:
-    """Walls around one image file; root takes on the identity of its owner, because a process without capabilities
-    may read only what its own user may."""
-    status = image.stat()
-    return Walls(image=image, identity=Identity(status.st_uid, status.st_gid), **walls)
+    file: Path
+    cpu_seconds: int
+    writable: bool = False
+    file_size: int = 0
+    sockets: tuple[int, ...] = ()
 
 
-def caged(command: Sequence[str], walls: Walls) -> list[str]:
-    """The full command line of a tool inside its cage."""
-    limits = [
-        f"--as={walls.memory_bytes}",
-        f"--cpu={walls.cpu_seconds}",
-        f"--fsize={walls.file_bytes}",
-        f"--nofile={OPEN_FILES}",
-        "--core=0",
-    ]
-    binds = ["--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib64"):
-        if Path("/", name).is_symlink():
-            binds += ["--symlink", f"usr/{name}", f"/{name}"]
-        elif Path("/", name).is_dir():
-            binds += ["--ro-bind", f"/{name}", f"/{name}"]
-    if walls.image is not None:
-        binds += ["--ro-bind", str(walls.image), IMAGE]
-    for outside, inside in walls.writable:
-        binds += ["--bind", str(outside), inside]
-    isolation = ["--unshare-all", "--unshare-user", "--uid", NOBODY, "--gid", NOBODY, "--cap-drop", "ALL"]
-    lifetime = ["--die-with-parent", "--new-session", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
-    return ["prlimit", *limits, "bwrap", *isolation, *lifetime, *binds, "--dev", "/dev", "--proc", "/proc", "--", *command]
+def image_node(window: Window, format: DiskFormat, *, read_only: bool = True) -> dict[str, Any]:
+    """QEMU's description of the disk in IMAGE: its driver is named, nothing is probed, no backing file is opened."""
+    node: dict[str, Any] = {"driver": "file", "filename": IMAGE, "read-only": read_only}
+    file_size = window.path.stat().st_size
+    size = file_size - window.offset if window.size < 0 else window.size
+    if window.offset or size != file_size:
+        # QEMU counts sectors; an archive pads its members with zeros to whole ones.
+        whole = min(-(-size // SECTOR_SIZE) * SECTOR_SIZE, file_size - window.offset)
+        node = {"driver": "raw", "offset": window.offset, "size": whole, "file": node, "read-only": read_only}
+    alone = {"backing": None} if format in _WITH_BACKING else {}
+    return {"driver": QEMU_DRIVERS[format], **alone, "read-only": read_only, "file": node}
 
 
-@contextmanager
-def running(command: Sequence[str], walls: Walls) -> Iterator[subprocess.Popen[bytes]]:
-    """A tool running in its cage, killed when the context ends."""
-    with child(caged(command, walls), identity=walls.identity) as process:
-        yield process
+def start(tool: Sequence[str], cage: Cage, *, launch: Launch | None = None) -> Child:
+    """Start a QEMU tool inside. HostUnavailable('cage') where this host cannot build the cage; there is no other way in."""
+    if shutil.which("bwrap") is None:
+        raise HostUnavailable("cage", "bubblewrap is not installed", remedy="Run `make setup`.")
+    with _loaded_filter() as program:
+        descriptors = (*cage.sockets, *([program.fileno()] if program else []))
+        command = [*_walls(cage, program), *_unprivileged(cage), *_limits(cage).command(), *tool]
+        return children.start(command, replace(launch or Launch(), descriptors=descriptors))
 
 
-def run(
-    command: Sequence[str], walls: Walls, *, timeout_seconds: float, on_output: Callable[[bytes], None] | None = None
-) -> None:
-    """Run a tool to its end; `on_output` gets its standard output as it comes. Raises what `explain` makes of a failure."""
-    with running(command, walls) as process:
-        complaint = b""
-        try:
-            if on_output is not None and process.stdout is not None:
-                while piece := process.stdout.read1(4096):  # type: ignore[attr-defined]  # a BufferedReader by default
-                    on_output(piece)
-            _, complaint = process.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired as error:
-            raise DiskRefused("too_slow", f"{command[0]} did not finish in {timeout_seconds:.0f} s") from error
-        if process.returncode != 0:
-            raise explain(command[0], complaint)
+def run(tool: Sequence[str], cage: Cage, *, timeout_seconds: float, launch: Launch | None = None) -> tuple[int, str]:
+    """Run a QEMU tool inside to its end: exit status and last words."""
+    with start(tool, cage, launch=launch) as child:
+        status = child.wait(timeout_seconds=timeout_seconds)
+        require_cage(child)
+        return status, child.last_words()
 
 
-def explain(tool: str, complaint: bytes) -> DiskRefused | HostUnavailable:
-    """The error for a caged tool that failed: the host's fault where there is no cage or no space, else the file's."""
-    words = last_words(complaint)
-    if any(mark in complaint for mark in _NO_NAMESPACE) or complaint.startswith(b"bwrap:"):
-        return HostUnavailable("cage", f"no cage on this host: {words}", remedy="Allow user namespaces for this user.")
-    if b"No space left" in complaint or b"File too large" in complaint:
-        return HostUnavailable("disk_full", f"{tool}: no space left", remedy="Free space and run it again.")
-    return DiskRefused("unreadable", f"QEMU cannot read it: {words or tool + ' ended'}", remedy="Export the disk again.")
+def require_cage(child: Child) -> None:
+    """HostUnavailable('cage') where a child that ended was never let in."""
+    words = child.last_words()
+    if words.startswith(("bwrap:", "setpriv:", "prlimit:")):
+        raise HostUnavailable("cage", f"no cage can be built for QEMU on this host ({words})", remedy=_REMEDY)
 
 
 @contextmanager
-def meeting_place(identity: Identity | None) -> Iterator[Path]:
-    """A short-named private folder for a socket that the caged tool makes and this process connects to."""
-    folder = Path(tempfile.mkdtemp(prefix="ims-cage-"))
+def lent(file: Path) -> Iterator[None]:
+    """A private file of ours, writable for whoever runs in the cage; root takes it back afterwards."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(file, NOBODY, NOBODY)
     try:
-        if identity is not None and os.geteuid() == 0:
-            os.chown(folder, identity.user, identity.group)
-        yield folder
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.chown(file, 0, 0)
 
 
-def block_driver(format: DiskFormat, window: Window, *, writable: bool = False) -> str:
-    """QEMU's JSON name of the image inside the cage: the driver named, the window cut out, nothing behind it."""
-    node: dict[str, Any] = {"driver": "file", "filename": IMAGE, "locking": "off"}
-    if window.offset or window.size >= 0:
-        size = {"size": window.size} if window.size >= 0 else {}
-        node = {"driver": "raw", "offset": window.offset, **size, "file": node}
-    image: dict[str, Any] = {"driver": QEMU_DRIVERS[format], "file": node}
-    if format in BACKED:
-        image["backing"] = None
-    if not writable:
-        image["read-only"] = True
-    return "json:" + json.dumps(image)
+def _walls(cage: Cage, program: IO[bytes] | None) -> list[str]:
+    """bubblewrap and what it lets in."""
+    variables = {"PATH": "/usr/bin", "LC_ALL": "C", "MALLOC_ARENA_MAX": "2"}
+    return [
+        "bwrap",
+        *_ALONE,
+        *_user(),
+        "--clearenv",
+        *(part for name, value in variables.items() for part in ("--setenv", name, value)),
+        *_SYSTEM,
+        "--bind" if cage.writable else "--ro-bind",
+        str(cage.file.absolute()),
+        IMAGE,
+        *_DEVICES,
+        *(["--seccomp", str(program.fileno())] if program else []),
+        "--",
+    ]
+
+
+def _user() -> list[str]:
+    """Root builds the walls itself and keeps just what changes its identity; anybody else needs a user namespace for it."""
+    if os.geteuid() == 0:
+        kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+        return ["--cap-drop", "ALL", *(part for name in kept for part in ("--cap-add", name))]
+    return ["--unshare-user", "--disable-userns", "--uid", str(NOBODY), "--gid", str(NOBODY), "--cap-drop", "ALL"]
+
+
+def _unprivileged(cage: Cage) -> list[str]:
+    """What gives up root inside: nobody, or who owns the file where only the owner may read it."""
+    if os.geteuid() != 0:
+        return []
+    status = cage.file.stat()
+    user, group = (NOBODY, NOBODY) if status.st_mode & 0o004 and not cage.writable else (status.st_uid, status.st_gid)
+    identity = ["--reuid", str(user), "--regid", str(group), "--clear-groups"]
+    return ["setpriv", *identity, "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+
+
+def _limits(cage: Cage) -> Limits:
+    return replace(_OWN_LIMITS, cpu_seconds=cage.cpu_seconds, file_size=cage.file_size if cage.writable else 0)
+
+
+@contextmanager
+def _loaded_filter() -> Iterator[IO[bytes] | None]:
+    """The system call filter in a file that bubblewrap reads while the context lasts."""
+    content = filter_program()
+    if content is None:
+        yield None
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield file

@@ -30,12 +30,8 @@ _EXAMINERS: dict[DiskFormat, _Examine] = {
     DiskFormat.VHD: vhd.examine,
     DiskFormat.VHDX: vhdx.examine,
     DiskFormat.VDI: vdi.examine,
-    DiskFormat.ZVHD: lambda source, *, max_virtual_size, depth: zvhd.examine(
-        source, max_virtual_size=max_virtual_size, depth="full" if depth == "full" else "headers"
-    ),
-    DiskFormat.ZVHD2: lambda source, *, max_virtual_size, depth: zvhd2.examine(
-        source, max_virtual_size=max_virtual_size, depth="full" if depth == "full" else "headers"
-    ),
+    DiskFormat.ZVHD: zvhd.examine,
+    DiskFormat.ZVHD2: zvhd2.examine,
 }
 
 

@@ -1,70 +1,59 @@
-"""A disk behind an NBD export on a unix socket, read by libnbd: extents first, then whole chunks from several threads.
-
-Each thread has a connection of its own; libnbd's calls give up the interpreter's lock while they wait.
-"""
+"""Reads a disk from an NBD export on a unix socket; whoever serves it decides what the disk is (`qemu_reader`, the host's server)."""
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import nbd
 
 from tasks.engine.errors import HostUnavailable, ImsError
 from tasks.engine.geometry import CHUNK_SIZE, Extent, PendingChunk, chunk_length, chunks_of
 
-BASE_ALLOCATION = "base:allocation"
-STATE_ZERO = 2
-"""Bit of base:allocation that says: reads as zeros (NBD protocol, "base" metadata context)."""
-STEP = 1 << 30
-"""Bytes that one block-status request asks about."""
+CONNECTIONS = 16
+"""Connections at most; more reading threads than that wait for each other."""
+MAP_STEP = 2 << 30
+"""Bytes of disk per map request; the protocol's limit is just under 4 GiB."""
 
 
 class NbdReader:
-    """A DiskReader over `export` at `socket`. Failures are `refusal(words)`, by default the host's NBD server's fault."""
+    """A DiskReader over one NBD export. Each concurrent read has its own connection."""
 
-    def __init__(self, socket: Path, export: str = "") -> None:
-        self._socket = socket
-        self._export = export
-        self._local = threading.local()
-        self._handles: list[Any] = []
-        self._lock = threading.Lock()
-        self.virtual_size: int = self._call(lambda handle: handle.get_size())
-
-    def pending_chunks(self) -> Iterator[PendingChunk]:
-        for index in chunks_of(self.extents()):
-            yield PendingChunk(index, lambda index=index: self.read_chunk(index))  # type: ignore[misc]  # bound now
+    def __init__(self, socket: Path, *, export: str = "") -> None:
+        self._socket, self._export = socket, export
+        self._idle: queue.LifoQueue[nbd.NBD] = queue.LifoQueue()
+        self._room = threading.BoundedSemaphore(CONNECTIONS)
+        with self._connection() as first:
+            self.virtual_size: int = first.get_size()
 
     def extents(self) -> Iterator[Extent]:
-        """Runs that may hold data, ascending."""
-        position = 0
-        while position < self.virtual_size:
-            runs = self._block_status(position, min(STEP, self.virtual_size - position))
-            if not runs:
-                raise self.failure("the NBD server tells no extents")
-            for length, flags in runs:
-                if not flags & STATE_ZERO:
-                    yield Extent(position, min(length, self.virtual_size - position))
-                position += length
+        """Runs that do not surely read as zeros, ascending, from the server's own map."""
+        offset = 0
+        while offset < self.virtual_size:
+            for length, flags in self._map(offset):
+                length = min(length, self.virtual_size - offset)
+                if not flags & nbd.STATE_ZERO:
+                    yield Extent(offset, length)
+                offset += length
+
+    def pending_chunks(self) -> Iterator[PendingChunk]:
+        """Chunks that data extents touch, ascending."""
+        return (PendingChunk(index, partial(self.read_chunk, index)) for index in chunks_of(self.extents()))
 
     def read_chunk(self, index: int) -> bytes:
-        """The raw bytes of one chunk."""
-        length = chunk_length(index, virtual_size=self.virtual_size)
-        return bytes(self._call(lambda handle: handle.pread(length, index * CHUNK_SIZE)))
-
-    def failure(self, words: str) -> ImsError:
-        """What a failing server is to the caller."""
-        return HostUnavailable("nbd_server", f"the NBD server failed: {words}", remedy="See `ims status`, then try again.")
+        """The raw bytes of chunk `index`; may be called by many threads at once."""
+        with self._connection() as connection:
+            return bytes(connection.pread(chunk_length(index, virtual_size=self.virtual_size), index * CHUNK_SIZE))
 
     def close(self) -> None:
-        with self._lock:
-            handles, self._handles = self._handles, []
-        for handle in handles:
-            with suppress(nbd.Error):
-                handle.shutdown()
+        while not self._idle.empty():
+            with suppress(nbd.Error):  # the server may be gone
+                self._idle.get_nowait().shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -72,33 +61,46 @@ class NbdReader:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _block_status(self, offset: int, count: int) -> list[tuple[int, int]]:
-        """(length, flags) runs from `offset`."""
+    def _map(self, offset: int) -> list[tuple[int, int]]:
+        """Length and flags of the runs from `offset` on, at least one."""
+        length = min(MAP_STEP, self.virtual_size - offset)
         runs: list[tuple[int, int]] = []
 
-        def take(context: str, _offset: int, entries: list[int], _error: Any) -> int:
-            if context == BASE_ALLOCATION:
-                runs.extend(zip(entries[0::2], entries[1::2], strict=True))
+        def note(_context: str, _offset: int, entries: list[int], _error: int) -> int:
+            runs.extend(zip(entries[::2], entries[1::2], strict=True))
             return 0
 
-        self._call(lambda handle: handle.block_status(count, offset, take))
+        with self._connection() as connection:
+            if not connection.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION):
+                return [(length, 0)]
+            connection.block_status(length, offset, note)
         return runs
 
-    def _call(self, action: Any) -> Any:
-        try:
-            return action(self._handle())
-        except nbd.Error as error:
-            raise self.failure(" ".join(str(error).split())[:300]) from error
+    @contextmanager
+    def _connection(self) -> Iterator[nbd.NBD]:
+        """An idle connection or a new one; one that failed is not used again."""
+        with self._room:
+            try:
+                connection = self._take()
+                yield connection
+            except nbd.Error as error:
+                raise self._failure(error) from error
+            self._idle.put(connection)
 
-    def _handle(self) -> Any:
-        """This thread's connection."""
-        handle = getattr(self._local, "handle", None)
-        if handle is None:
-            handle = nbd.NBD()
-            handle.add_meta_context(BASE_ALLOCATION)
-            handle.set_export_name(self._export)
-            handle.connect_unix(str(self._socket))
-            self._local.handle = handle
-            with self._lock:
-                self._handles.append(handle)
-        return handle
+    def _take(self) -> nbd.NBD:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            connection = nbd.NBD()
+            connection.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+            connection.set_export_name(self._export)
+            connection.connect_unix(str(self._socket))
+            return connection
+
+    def _failure(self, error: nbd.Error) -> ImsError:
+        """The error that a failed request means."""
+        return HostUnavailable(
+            "nbd",
+            f"the NBD server at {self._socket} does not serve {self._export or 'its disk'} ({error.string})",
+            remedy="See `ims status`; `ims up` starts what is missing.",
+        )

@@ -1,9 +1,12 @@
-"""Every format behind one door: a file that passed the gate becomes a DiskReader."""
+"""Chooses who reads a disk that the header gate has passed: our own code for RAW and the ZVHDs, caged QEMU for the rest."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tasks.engine.disks import gate
+from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.codes import refusal
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
 from tasks.engine.disks.qemu_reader import QemuReader
 from tasks.engine.disks.raw_reader import RawReader
@@ -14,9 +17,7 @@ from tasks.engine.geometry import DiskReader
 
 
 def open_disk(window: Window, finding: Finding, *, scratch: Path) -> DiskReader:
-    """The reader for what the gate found; a copy that is needed goes into `scratch`. Raises DiskRefused."""
-    if finding.needs_replay:
-        window, finding = replayed(window, finding, scratch / "replayed.vhdx")
+    """The content of the disk in `window`, which the gate has found to be `finding`. `scratch` is the step's private folder."""
     match finding.format:
         case DiskFormat.RAW:
             return RawReader(window, finding)
@@ -24,5 +25,25 @@ def open_disk(window: Window, finding: Finding, *, scratch: Path) -> DiskReader:
             return ZvhdReader(window, finding)
         case DiskFormat.ZVHD2:
             return Zvhd2Reader(window, finding)
+        case DiskFormat.OVA:
+            raise ValueError("an OVA is opened by `package`; its disks are opened here one by one")
         case _:
-            return QemuReader(window, finding)
+            return _replayed_disk(window, finding, scratch) if finding.needs_replay else QemuReader(window, finding)
+
+
+def _replayed_disk(window: Window, finding: Finding, scratch: Path) -> DiskReader:
+    """A reader of the replayed copy. The copy's name is gone as soon as QEMU holds the file, so nothing is left behind."""
+    copy = replayed(window, scratch=scratch)
+    try:
+        return QemuReader(copy, _examined_again(copy, finding))
+    finally:
+        copy.path.unlink()
+
+
+def _examined_again(copy: Window, finding: Finding) -> Finding:
+    """What the gate finds in the copy: a replay may have changed any byte of it, but must not have changed what the disk is."""
+    with FileBytes(copy) as source:
+        found = gate.examine(source, declared=finding.format, max_virtual_size=finding.virtual_size, depth="full")
+    if found.needs_replay or found.virtual_size != finding.virtual_size:
+        raise refusal("header_mismatch", "the VHDX is a different disk once its log is replayed")
+    return found

@@ -88,7 +88,14 @@ def packaged_disks(path: Path, scratch: Path, *, declared: DiskFormat | None, ma
 
 def _packaged(window: Window, declared: DiskFormat | None, max_virtual_size: int) -> PackagedDisk:
     with FileBytes(window) as file:
+        _refuse_nested(file, declared)
         return PackagedDisk(window, gate.examine(file, declared=declared, max_virtual_size=max_virtual_size, depth="full"))
+
+
+def _refuse_nested(member: ByteSource, declared: DiskFormat | None) -> None:
+    """An OVA inside an OVA is no disk."""
+    if declared is not DiskFormat.RAW and gate.detect(member) is DiskFormat.OVA:
+        raise DiskRefused("ova_nested", "the archive holds another archive", remedy="Import the inner one.")
 
 
 def _plain_member(disk: OvaDisk, target: Path, max_virtual_size: int) -> Window:
@@ -109,6 +116,7 @@ def _examine_member(disk: OvaDisk, *, max_virtual_size: int) -> Finding:
         found = look_at_start(start, declared=disk.format, max_virtual_size=max_virtual_size)
         return Finding(found.format or DiskFormat.RAW, found.virtual_size)
     with FileBytes(disk.window) as file:
+        _refuse_nested(file, disk.format)
         return gate.examine(file, declared=disk.format, max_virtual_size=max_virtual_size, depth="headers")
 
 

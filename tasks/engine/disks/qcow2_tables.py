@@ -88,6 +88,7 @@ class _Tables:
         self._claim(layout.refcount_offset, layout.refcount_length, what="the refcount table")
         if layout.bitmaps_length:
             self._claim(layout.bitmaps_offset, layout.bitmaps_length, what="the bitmap directory")
+        require_aligned(layout.snapshots_offset, unit=layout.cluster_size, what="the snapshot table")
         if layout.snapshots:
             self._claim_snapshots()
         self._check_l1()
@@ -98,7 +99,6 @@ class _Tables:
     def _claim_snapshots(self) -> None:
         """The snapshot table and each snapshot's L1 table; the clusters they share with the active state are not walked."""
         begin = offset = self._layout.snapshots_offset
-        require_aligned(begin, unit=self._layout.cluster_size, what="the snapshot table")
         for _ in range(self._layout.snapshots):
             require_inside(offset, c.SNAPSHOT_HEADER_LENGTH, size=self._source.size, what="the snapshot table")
             l1_offset, l1_size, id_size, name_size, *_, extra_size = struct.unpack(
@@ -221,12 +221,11 @@ class _Walk:
         shift = 62 - (self._layout.cluster_bits - 8)
         if len(set(entries)) != len(entries):
             raise refusal("overlap", "two QCOW2 clusters share one compressed run")
-        end_of_file = -(-self._units.size // SECTOR_SIZE) * SECTOR_SIZE
         for entry in entries:
             offset = entry & ((1 << shift) - 1)
             sectors = ((entry & (c.L2_COMPRESSED - 1)) >> shift) + 1
             end = offset - offset % SECTOR_SIZE + sectors * SECTOR_SIZE
-            require_inside(offset, end - offset, size=end_of_file, what="a compressed cluster")
+            require_inside(offset, end - offset, size=self._units.size, what="a compressed cluster")
             self._claim_compressed(offset >> self._layout.cluster_bits, (end - 1) >> self._layout.cluster_bits, offset)
 
     def _claim_compressed(self, first: int, last: int, offset: int) -> None:

@@ -1,72 +1,142 @@
-"""A disk image file as QEMU's own decoder reads it, inside the cage, over NBD on a private unix socket."""
+"""Reads a foreign disk image file through QEMU in its cage; only for files that the header gate has passed."""
 
 from __future__ import annotations
 
-import subprocess
+import errno
+import json
+import shutil
+import socket
+import tempfile
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.engine.children import last_words
-from tasks.engine.disks.cage import block_driver, explain, meeting_place, running, walls_for
-from tasks.engine.disks.formats import Finding, Window
-from tasks.engine.disks.nbd_reader import NbdReader
-from tasks.engine.errors import DiskRefused, ImsError
+import nbd
 
-CONNECTIONS = 16
-START_SECONDS = 20.0
-CPU_BYTES_PER_SECOND = 10 << 20
-"""Slowest decoding that is still work and not an attack: it bounds QEMU's CPU time by the disk's size."""
-_INSIDE = "/meeting"
+from tasks.engine.children import Child
+from tasks.engine.disks import cage
+from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.formats import DiskFormat, Finding, Window
+from tasks.engine.disks.nbd_reader import CONNECTIONS, NbdReader
+from tasks.engine.disks.vhdx import read_map
+from tasks.engine.disks.vhdx_blocks import present_blocks
+from tasks.engine.errors import DiskRefused, ImsError
+from tasks.engine.geometry import Extent
+
+STALL_SECONDS = 120.0
+"""The longest that QEMU may take for one answer; a chunk takes milliseconds."""
+_REMEDY = "Repair it where it was made (`qemu-img check`), then convert it to a new file."
 
 
 class QemuReader(NbdReader):
-    """A DiskReader over a file that passed the gate. Closing it ends its QEMU."""
+    """A DiskReader over one image file, decoded by a caged qemu-storage-daemon that ends with it."""
 
-    def __init__(self, window: Window, finding: Finding) -> None:
-        self._open = ExitStack()
-        self._complaint = b""
-        try:
-            socket = self._start(window, finding)
-            super().__init__(socket)
-        except BaseException:
-            self._open.close()
-            raise
-        if self.virtual_size != finding.virtual_size:
-            found = self.virtual_size
-            self.close()
-            raise DiskRefused(
-                "header_mismatch",
-                f"its headers say {finding.virtual_size} bytes and its content {found}",
-                remedy="Export the disk again.",
-            )
+    def __init__(self, window: Window, finding: Finding, *, stall_seconds: float = STALL_SECONDS) -> None:
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="ims-"))
+            stack.callback(shutil.rmtree, folder)
+            path = folder / "nbd.sock"
+            self._child = stack.enter_context(_serve(window, finding, path))
+            self._guard = stack.enter_context(StallGuard(self._child, seconds=stall_seconds))
+            super().__init__(path)
+            stack.callback(super().close)
+            self._require_size(finding)
+            self._own_map = _vhdx_extents(window, finding) if finding.format is DiskFormat.VHDX else None
+            self._open = stack.pop_all()
 
-    def failure(self, words: str) -> ImsError:
-        if self._process.poll() is not None and self._process.stderr is not None:
-            words = last_words(self._process.stderr.read()) or words
-        return DiskRefused("unreadable", f"QEMU cannot read it: {words}", remedy="Export the disk again.")
+    def extents(self) -> Iterator[Extent]:
+        """Runs that do not surely read as zeros, ascending: QEMU's map, or ours of a VHDX, whose holes QEMU does not tell."""
+        return super().extents() if self._own_map is None else iter(self._own_map)
 
     def close(self) -> None:
-        super().close()
         self._open.close()
 
-    def _start(self, window: Window, finding: Finding) -> Path:
-        """Start QEMU's NBD server in the cage and wait until its socket is there."""
-        walls = walls_for(window.path, cpu_seconds=120 + finding.virtual_size // CPU_BYTES_PER_SECOND)
-        folder = self._open.enter_context(meeting_place(walls.identity))
-        walls = walls_for(window.path, cpu_seconds=walls.cpu_seconds, writable=((folder, _INSIDE),))
-        driver = block_driver(finding.format, window)
-        command = ["qemu-nbd", "--read-only", "--persistent", f"--shared={CONNECTIONS}", f"--socket={_INSIDE}/nbd", driver]
-        self._process = self._open.enter_context(running(command, walls))
-        _wait_for(folder / "nbd", self._process)
-        return folder / "nbd"
+    def _require_size(self, finding: Finding) -> None:
+        if self.virtual_size != finding.virtual_size:
+            raise DiskRefused(
+                "header_mismatch",
+                f"QEMU sees a disk of {self.virtual_size} bytes where the headers say {finding.virtual_size}",
+                remedy=_REMEDY,
+            )
+
+    @contextmanager
+    def _connection(self) -> Iterator[nbd.NBD]:
+        with self._guard.watching(), super()._connection() as connection:
+            yield connection
+
+    def _failure(self, error: nbd.Error) -> ImsError:
+        # A dying QEMU closes its sockets a moment before it can be reaped with its last words.
+        deadline = time.monotonic() + 2
+        while error.errno != errno.EIO and self._child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self._guard.fired:
+            return DiskRefused("unreadable", "QEMU gave no answer and was ended", remedy=_REMEDY)
+        if self._child.poll() is not None:
+            cage.require_cage(self._child)
+        words = self._child.last_words().removeprefix("qemu-storage-daemon: ") or error.string
+        return DiskRefused("unreadable", f"QEMU cannot read the disk ({words})", remedy=_REMEDY)
 
 
-def _wait_for(socket: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not socket.exists():
-        if process.poll() is not None:
-            raise explain("qemu-nbd", process.stderr.read() if process.stderr else b"")
-        if time.monotonic() > deadline:
-            raise DiskRefused("too_slow", f"QEMU did not open it in {START_SECONDS:.0f} s", remedy="Convert it to QCOW2.")
-        time.sleep(0.01)
+class StallGuard:
+    """Ends a child when one request to it takes longer than `seconds`, since a blocked read cannot be interrupted."""
+
+    def __init__(self, child: Child, *, seconds: float) -> None:
+        self._child, self._seconds = child, seconds
+        self._since: dict[int, float] = {}
+        self._closed = threading.Event()
+        self.fired = False
+        self._thread = threading.Thread(target=self._watch, name="stall guard", daemon=True)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around one request of the calling thread."""
+        thread = threading.get_ident()
+        self._since[thread] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._since[thread]
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._seconds / 4)):
+            # Copied in one step: other threads come and go.
+            if min(list(self._since.values()), default=time.monotonic()) < time.monotonic() - self._seconds:
+                self.fired = True
+                self._child.end()
+                return
+
+    def __enter__(self) -> StallGuard:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+
+def _serve(window: Window, finding: Finding, path: Path) -> Child:
+    """A caged server of the disk, listening at `path` before it has begun."""
+    disk = {**cage.image_node(window, finding.format), "node-name": "disk"}
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(CONNECTIONS)
+        number = listening.fileno()
+        command = ["qemu-storage-daemon", "--blockdev", json.dumps(disk)]
+        command += ["--nbd-server", f"addr.type=fd,addr.str={number},max-connections={CONNECTIONS}"]
+        command += ["--export", "type=nbd,id=export,node-name=disk,name=,writable=off"]
+        return cage.start(command, cage.Cage(window.path, cpu_seconds=_cpu_seconds(finding), sockets=(number,)))
+
+
+def _cpu_seconds(finding: Finding) -> int:
+    """Far above any honest disk: 4 MiB of content in a second, and two minutes."""
+    return 120 + finding.virtual_size // (4 << 20)
+
+
+def _vhdx_extents(window: Window, finding: Finding) -> list[Extent]:
+    """The stored blocks of a VHDX."""
+    with FileBytes(window) as source:
+        geometry, table = read_map(source, max_virtual_size=finding.virtual_size)
+        blocks = present_blocks(source, geometry, offset=table)
+        return [Extent(start := block * geometry.block_size, min(geometry.block_size, finding.virtual_size - start)) for block in blocks]

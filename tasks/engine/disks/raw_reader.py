@@ -1,44 +1,75 @@
-"""A raw disk read by us alone: no decoder, so nothing in it can mislead one. Holes of the file are holes of the disk."""
+"""Reads a raw disk straight from its file: holes of the file are holes of the disk. No other program sees the bytes."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
+from typing import Self
 
 from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.codes import refusal
 from tasks.engine.disks.formats import Finding, Window
+from tasks.engine.errors import HostUnavailable
 from tasks.engine.geometry import CHUNK_SIZE, Extent, PendingChunk, chunk_length, chunks_of
 
 
-class RawReader(FileBytes):
-    """A DiskReader over a window of a file; reads are thread-safe because they carry their own offset."""
+class RawReader:
+    """A DiskReader over a window of a regular file."""
 
     def __init__(self, window: Window, finding: Finding) -> None:
-        super().__init__(window)
-        self.virtual_size = finding.virtual_size
+        self._window, self.virtual_size = window, finding.virtual_size
+        with ExitStack() as stack:
+            self._bytes = stack.enter_context(FileBytes(window))
+            if self._bytes.size != self.virtual_size:
+                raise refusal("truncated", f"the file has {self._bytes.size} bytes where {self.virtual_size} were found before")
+            self._open = stack.pop_all()
 
     def pending_chunks(self) -> Iterator[PendingChunk]:
-        for index in chunks_of(self.extents()):
-            length = chunk_length(index, virtual_size=self.virtual_size)
-            yield PendingChunk(index, partial(self.pread, index * CHUNK_SIZE, length))
+        """Chunks that the file stores anything of, ascending."""
+        return (PendingChunk(index, partial(self.read_chunk, index)) for index in chunks_of(self.extents()))
 
     def extents(self) -> Iterator[Extent]:
-        """Runs of the window that are not holes of the file, ascending."""
-        position, end = self._offset, self._offset + self.virtual_size
-        while position < end:
-            start = self._seek(position, os.SEEK_DATA)
-            if start is None or start >= end:
-                return
-            position = min(self._seek(start, os.SEEK_HOLE) or end, end)
-            yield Extent(start - self._offset, position - start)
+        """Data runs of the file, relative to the window."""
+        return file_extents(self._window, size=self.virtual_size)
 
-    def _seek(self, position: int, whence: int) -> int | None:
-        """Where the next data or hole begins; None where there is none."""
+    def read_chunk(self, index: int) -> bytes:
+        """The raw bytes of chunk `index`; may be called by many threads at once."""
         try:
-            return os.lseek(self._descriptor, position, whence)
+            return self._bytes.pread(index * CHUNK_SIZE, chunk_length(index, virtual_size=self.virtual_size))
         except OSError as error:
-            if error.errno == errno.ENXIO:
-                return None
+            raise HostUnavailable("disk_read", f"cannot read {self._window.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def file_extents(window: Window, *, size: int) -> Iterator[Extent]:
+    """Runs of the window's first `size` bytes that its file stores, by SEEK_DATA; offsets relative to the window."""
+    descriptor = os.open(window.path, os.O_RDONLY | os.O_CLOEXEC)
+    end = window.offset + size
+    try:
+        position = window.offset
+        while (start := _next_data(descriptor, position)) < end:
+            position = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
+            yield Extent(start - window.offset, position - start)
+    finally:
+        os.close(descriptor)
+
+
+def _next_data(descriptor: int, position: int) -> int:
+    """Where the next data begins; the end of the file, or beyond, where none follows."""
+    try:
+        return os.lseek(descriptor, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
             raise
+        return max(position, os.fstat(descriptor).st_size)

@@ -1,51 +1,82 @@
-"""A VHDX with a dirty log: QEMU replays the log on a private copy, in its cage. The file itself is never written."""
+"""Replays the log of a VHDX that was not closed cleanly, on a private copy, so that it can be opened read-only.
+
+The replay may change any byte of the copy: whoever asks for it must send the copy through the header gate again.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
-from tasks.engine.disks import gate
-from tasks.engine.disks.bytesource import FileBytes
-from tasks.engine.disks.cage import IMAGE, block_driver, run, walls_for
-from tasks.engine.disks.formats import DiskFormat, Finding, Window
+from tasks.engine.disks import cage
+from tasks.engine.disks.formats import DiskFormat, Window
+from tasks.engine.disks.raw_reader import file_extents
 from tasks.engine.errors import DiskRefused, HostUnavailable
 
-COPY_BLOCK = 4 << 20
-REPLAY_SECONDS = 600
+REPLAY_SECONDS = 600.0
+CPU_SECONDS = 300
+GROWTH = 1 << 30
+"""Bytes that a replay may add to the file."""
+_BLOCK = 4 << 20
 
 
-def replayed(window: Window, finding: Finding, copy: Path) -> tuple[Window, Finding]:
-    """The disk with its log replayed, in the new file `copy`, examined anew. Raises DiskRefused."""
-    draft = copy.with_suffix(".replaying")
-    draft.unlink(missing_ok=True)
-    size = _copy(window, draft)
-    walls = walls_for(draft, writable=((draft, IMAGE),), file_bytes=2 * size + (64 << 20))
-    target = Window(Path(IMAGE))
-    run(
-        ["qemu-img", "check", "-q", "-r", "all", block_driver(DiskFormat.VHDX, target, writable=True)],
-        walls,
-        timeout_seconds=REPLAY_SECONDS,
-    )
-    with FileBytes(Window(draft)) as file:
-        found = gate.examine(file, declared=DiskFormat.VHDX, max_virtual_size=finding.virtual_size, depth="full")
-    if found.needs_replay or found.virtual_size != finding.virtual_size:
-        raise DiskRefused("dirty_log", "the VHDX's log could not be replayed", remedy="Shut the machine down and copy again.")
-    return Window(draft.rename(copy)), found
-
-
-def _copy(window: Window, target: Path) -> int:
-    """Copy the window, keeping holes; returns its size in bytes."""
+def replayed(window: Window, *, scratch: Path) -> Window:
+    """A copy in `scratch` with its log replayed; removing it is the caller's. Raises DiskRefused('unreadable')."""
+    copy = scratch / f"replayed-{window.offset}.vhdx"
+    copy.unlink(missing_ok=True)
     try:
-        with FileBytes(window) as file, target.open("xb") as out:
-            for offset in range(0, file.size, COPY_BLOCK):
-                block = file.pread(offset, min(COPY_BLOCK, file.size - offset))
-                if block != bytes(len(block)):
-                    os.pwrite(out.fileno(), block, offset)
-            out.truncate(file.size)
-            return file.size
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HostUnavailable("disk_full", "no space left for a copy", remedy="Free space in IMS_HOME.") from error
+        size = copy_sparse(window, copy)
+        with cage.lent(copy):
+            _replay(Window(copy), file_size=size + GROWTH)
+    except BaseException:
+        copy.unlink(missing_ok=True)
         raise
+    return Window(copy)
+
+
+def copy_sparse(window: Window, target: Path) -> int:
+    """Copy a window into a new private file, holes as holes, and return its length in bytes. HostUnavailable('disk_full')."""
+    size = window.path.stat().st_size - window.offset if window.size < 0 else window.size
+    source = os.open(window.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(out, size)
+            for extent in file_extents(window, size=size):
+                _copy_run(source, out, start=extent.offset, end=extent.offset + extent.length, shift=window.offset)
+        finally:
+            os.close(out)
+    except OSError as error:
+        raise full_disk(error, target) from error
+    finally:
+        os.close(source)
+    return size
+
+
+def full_disk(error: OSError, target: Path) -> HostUnavailable:
+    """The error for a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostUnavailable("disk_full", f"no space left in {target.parent}", remedy="Free some and try again.")
+    return HostUnavailable("disk_write", f"cannot write {target}: {error.strerror}", remedy="See to the folder and try again.")
+
+
+def _copy_run(source: int, out: int, *, start: int, end: int, shift: int) -> None:
+    """Copy target bytes [start, end) from `shift` bytes further on in the source."""
+    while start < end:
+        block = os.pread(source, min(_BLOCK, end - start), start + shift)
+        if not block:
+            raise DiskRefused("truncated", "the file became shorter while it was copied", remedy="Import it when it is complete.")
+        start += os.pwrite(out, block, start)
+
+
+def _replay(window: Window, *, file_size: int) -> None:
+    image = "json:" + json.dumps(cage.image_node(window, DiskFormat.VHDX, read_only=False))
+    room = cage.Cage(window.path, cpu_seconds=CPU_SECONDS, writable=True, file_size=file_size)
+    status, words = cage.run(["qemu-img", "check", "-r", "all", image], room, timeout_seconds=REPLAY_SECONDS)
+    if "No space left" in words:
+        raise full_disk(OSError(errno.ENOSPC, words), window.path)
+    if status:
+        words = words.removeprefix("qemu-img: ") or f"status {status}"
+        raise DiskRefused("unreadable", f"the log of the VHDX cannot be replayed ({words})", remedy="Open and close it in Hyper-V.")

@@ -29,6 +29,12 @@ def examine(source: ByteSource, *, max_virtual_size: int, depth: Depth) -> Findi
     return Finding(DiskFormat.VHDX, geometry.virtual_size, needs_replay=dirty)
 
 
+def read_map(source: ByteSource, *, max_virtual_size: int) -> tuple[Geometry, int]:
+    """Geometry, and where the block allocation table begins, for who walks it after `examine` passed the file."""
+    regions = _read_regions(source)
+    return _read_metadata(source, regions[c.METADATA_REGION], max_virtual_size), regions[c.BAT_REGION].file_offset
+
+
 def _checked(data: bytes, signature: bytes) -> bool:
     """Whether a structure has its signature and a right CRC-32C over itself with the checksum field zero."""
     if not data.startswith(signature):

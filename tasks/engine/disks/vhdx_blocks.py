@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tasks.engine.disks import c_vhdx as c
@@ -48,14 +48,27 @@ def check_regions(source: ByteSource, geometry: Geometry, regions: Iterable[c.Re
         _check_blocks(source, geometry, units, bat.file_offset)
 
 
+def present_blocks(source: ByteSource, geometry: Geometry, *, offset: int) -> Iterator[int]:
+    """Numbers of the blocks that the file stores, ascending; the others read as zeros. `offset`: where the table begins."""
+    return (
+        block for block, entry in _payload_entries(source, geometry, offset) if entry & c.STATE_MASK == c.BLOCK_FULLY_PRESENT
+    )
+
+
 def _check_blocks(source: ByteSource, geometry: Geometry, units: Units, offset: int) -> None:
+    for block, entry in _payload_entries(source, geometry, offset):
+        _check_block(geometry, units, entry, block)
+
+
+def _payload_entries(source: ByteSource, geometry: Geometry, offset: int) -> Iterator[tuple[int, int]]:
+    """Block numbers with their table entries, without the entries for sector bitmaps between them."""
     table = array("Q", source.pread(offset, geometry.bat_entries * 8))
     if sys.byteorder == "big":
         table.byteswap()
     for index, entry in enumerate(table):
         row, column = divmod(index, geometry.chunk_ratio + 1)
         if column < geometry.chunk_ratio:
-            _check_block(geometry, units, entry, row * geometry.chunk_ratio + column)
+            yield row * geometry.chunk_ratio + column, entry
 
 
 def _check_block(geometry: Geometry, units: Units, entry: int, block: int) -> None:

@@ -12,6 +12,7 @@ from tasks.engine.disks.codes import refusal
 
 _EXTENT = re.compile(r'(RW|RDONLY|NOACCESS)\s+(\d{1,18})\s+([A-Z0-9]+)(?:\s+"([^"]*)")?(?:\s+.*)?', re.ASCII)
 _SETTING = re.compile(r"([A-Za-z_][\w.:]*)\s*=\s*(.*)", re.ASCII)
+_CONTENT_ID = re.compile(rb"[0-9a-fA-F]")
 _PROBE = re.compile(rb"(?:[ \t]*(?:#[^\n]*)?\r?\n)*version=[1-9]\r?\n", re.IGNORECASE)
 
 
@@ -24,13 +25,23 @@ def check_descriptor(data: bytes) -> tuple[str, int]:
     """The createType and the sectors of the one extent. `data` is the descriptor and all that QEMU reads with it."""
     if b"parentfilenamehint" in data.lower():
         raise refusal("parent", "the VMDK descriptor names a parent disk")
-    settings, extents = _parse(data.split(b"\0", 1)[0])
+    text = data.split(b"\0", 1)[0]
+    settings, extents = _parse(text)
     if settings.get("parentcid", c.NO_PARENT_CID).lower() != c.NO_PARENT_CID:
         raise refusal("parent", "the VMDK descriptor has the content ID of a parent disk")
+    _check_content_ids(text)
     create_type = settings.get("createtype", "")
     if create_type not in c.CREATE_TYPES:
         raise refusal("vmdk_type", f"VMDK type {create_type[:40]!r} is not a single sparse file")
     return create_type, _sectors(extents)
+
+
+def _check_content_ids(text: bytes) -> None:
+    """QEMU reads the number one character behind the first `parentCID`, and behind a `CID` before it."""
+    before, _, parent = text.partition(b"parentCID")
+    own = before.partition(b"CID")[2] if b"CID" in before else b"=0"
+    if not _CONTENT_ID.match(parent[1:]) or not _CONTENT_ID.match(own[1:]):
+        raise refusal("descriptor", "the VMDK descriptor's content IDs cannot be read")
 
 
 def _parse(text: bytes) -> tuple[dict[str, str], list[re.Match[str]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 MAX_TAIL = 256 << 10
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9]|[@-Z\\-_=>78c])")
-_LOGIN = re.compile(r"^[\w.-]{1,64} login: ?", re.MULTILINE)
+_LOGIN = re.compile(r"^(?!Last )[\w.-]{1,64} login: ?", re.MULTILINE)
 _KERNEL = re.compile(r"Linux version \d|^\[ *\d+\.\d{6}\] |^FreeBSD .*RELEASE|^NetBSD \d|^OpenBSD \d", re.MULTILINE)
 
 

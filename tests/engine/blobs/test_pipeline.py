@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -170,6 +171,24 @@ def test_exception_from_progress_cancels() -> None:
         ingest(DictReader(content(range(40))), ChunkStore(objects), threads=2, on_progress=cancel)
     assert stored_chunks(objects) < 40
     assert threading.active_count() == 1
+
+
+def test_memory_does_not_grow_with_the_disk() -> None:
+    class Forgetful(MemoryObjects):
+        def put(self, key: str, body: bytes) -> None:
+            super().put(key, b"" if key.startswith("chunks/") else body)
+
+    class Endless(DictReader):
+        def reading(self, index: int) -> Callable[[], bytes]:
+            return lambda: os.urandom(CHUNK_SIZE)
+
+    reader = Endless(dict.fromkeys(range(200), b""), chunks=200)
+    tracemalloc.start()
+    done = ingest(reader, ChunkStore(Forgetful()), threads=4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert done.data_bytes == 200 * CHUNK_SIZE
+    assert peak < 4 * 4 * CHUNK_SIZE
 
 
 def test_fetch_names_the_chunk_that_is_gone() -> None:

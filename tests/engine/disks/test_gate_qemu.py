@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forge_bytes import TIB, finding
+from forge_bytes import TIB, finding, verdict
 from forge_qcow import qcow
 from forge_qcow2 import extension, qcow2
 from forge_vdi import vdi
@@ -123,6 +123,7 @@ def test_gate_refuses_huge_qcow2_that_qemu_makes(tmp_path: Path, size: str) -> N
         (DiskFormat.QCOW, qcow()),
         (DiskFormat.QCOW2, qcow2()),
         (DiskFormat.QCOW2, qcow2(version=2)),
+        (DiskFormat.QCOW2, qcow2(incompatible_features=1)),
         (DiskFormat.QCOW2, qcow2(extensions=extension(0x6803F857, bytes(48)))),
         (DiskFormat.VMDK, vmdk()),
         (DiskFormat.VMDK, stream(compressed_grain(0), compressed_grain(8))),
@@ -138,3 +139,62 @@ def test_gate_forged_images_are_real_to_qemu(tmp_path: Path, format: DiskFormat,
     path.write_bytes(image)
     assert info(path, format)["virtual-size"] == finding(image).virtual_size
     run("convert", "-f", QEMU_DRIVERS[format], "-O", "raw", path, tmp_path / "raw")
+
+
+_BACKING = [
+    "/etc/passwd",
+    "../base",
+    "/dev/zero",
+    "nbd://127.0.0.1:1/x",
+    "http://127.0.0.1:1/x",
+    "image",
+    'json:{"driver":"null-co"}',
+]
+
+
+@pytest.mark.parametrize("backing", _BACKING)
+@pytest.mark.parametrize("driver", ["qcow2", "qcow"])
+def test_gate_refuses_backing_file_that_qemu_makes(tmp_path: Path, driver: str, backing: str) -> None:
+    path = tmp_path / "image"
+    run("create", "-q", "-u", "-f", driver, "-b", backing, "-F", "raw", path, "1M")
+    assert verdict(path.read_bytes(), depth="headers") == "backing_file"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("qcow2 -o data_file=DIR/data", "data_file"),
+        ("qcow2 -o data_file=DIR/data,data_file_raw=on", "data_file"),
+        ("qcow2 --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s", "encrypted"),
+        ("qcow --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s", "encrypted"),
+        ("qed", "unsupported_format"),
+        ("parallels", "unsupported_format"),
+        ("vmdk -o subformat=monolithicFlat", "vmdk_type"),
+        ("vmdk -o subformat=twoGbMaxExtentSparse", "vmdk_type"),
+        ("vmdk -o subformat=twoGbMaxExtentFlat", "vmdk_type"),
+    ],
+)
+def test_gate_refuses_what_qemu_would_open(tmp_path: Path, options: str, reason: str) -> None:
+    path = tmp_path / "image"
+    run("create", "-q", "-f", *options.replace("DIR", str(tmp_path)).split(), path, "1M")
+    assert verdict(path.read_bytes(), depth="headers") == reason
+
+
+def test_gate_refuses_vmdk_with_a_parent_that_qemu_makes(tmp_path: Path) -> None:
+    run("create", "-q", "-f", "vmdk", tmp_path / "base", "1M")
+    run("create", "-q", "-f", "vmdk", "-b", tmp_path / "base", "-F", "vmdk", tmp_path / "image")
+    assert verdict((tmp_path / "image").read_bytes(), depth="headers") == "parent"
+
+
+_STREAM = "vmdk -o subformat=streamOptimized"
+
+
+@pytest.mark.parametrize("options", ["qcow2", "qcow2 -c", "qcow", "vmdk", _STREAM, "vpc", "vhdx", "vdi"])
+def test_gate_refuses_any_cut_of_what_qemu_writes(content: Path, tmp_path: Path, options: str) -> None:
+    """QEMU itself reads zeros for what is missing from most of these. Its streams end in padding, which nobody misses."""
+    (tmp_path / "disk").write_bytes(content.read_bytes()[-(8 << 20) :])
+    run("convert", "-f", "raw", "-O", *options.split(), tmp_path / "disk", tmp_path / "image")
+    whole = (tmp_path / "image").read_bytes()
+    padding = 65535 if options == _STREAM else 0
+    for cut in (len(whole) // 3, len(whole) // 2, len(whole) * 9 // 10, len(whole) - padding - 1):
+        assert verdict(whole[:cut]) in {"past_end", "truncated"}

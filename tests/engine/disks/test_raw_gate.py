@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from forge_bytes import finding, verdict
 from forge_qcow2 import qcow2
@@ -51,3 +53,24 @@ def test_raw_part_of_a_sector_refused(declared: DiskFormat | None) -> None:
 
 def test_raw_over_the_limit_refused() -> None:
     assert verdict(bytes(_MIB), max_virtual_size=_MIB - 1) == "too_large"
+
+
+def partitioned(sectors: int, *, status: int = 0x80, kind: int = 0x83) -> bytes:
+    """A raw disk of 1 MiB whose MBR has one partition of this length from sector 1 on."""
+    return struct.pack("<446xB3xB3xII48x2s", status, kind, 1, sectors, b"\x55\xaa").ljust(_MIB, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [
+        (partitioned(2047), "accepted"),
+        (partitioned(2048), "truncated"),
+        (partitioned(0xFFFFFFFF, kind=0xEE), "accepted"),
+        (partitioned(2048, status=0x6F), "accepted"),
+        (bytes(512) + struct.pack("<8s24xQ", b"EFI PART", 2047).ljust(_MIB - 512, b"\0"), "accepted"),
+        (bytes(512) + struct.pack("<8s24xQ", b"EFI PART", 2048).ljust(_MIB - 512, b"\0"), "truncated"),
+    ],
+)
+def test_raw_cut_behind_its_partitions_refused_unless_declared(disk: bytes, reason: str) -> None:
+    assert verdict(disk) == reason
+    assert verdict(disk, declared=DiskFormat.RAW) == "accepted"

@@ -119,6 +119,13 @@ def test_vmdk_parent_behind_a_nul_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "other"), [("parentCID=ffffffff\n", ""), ("CID=fffffffe", "CID=?"), ("\nCID=fffffffe", "\nCID = fffffffe")]
+)
+def test_vmdk_content_id_that_qemu_cannot_read_refused(line: str, other: str) -> None:
+    assert verdict(vmdk(descriptor().replace(line, other)), depth="headers") == "descriptor"
+
+
+@pytest.mark.parametrize(
     "text", [b"# Disk DescriptorFile\nversion=1\n", b'version=1\ncreateType="monolithicFlat"\n', b"# x\n\n \t\nversion=3\r\n"]
 )
 def test_vmdk_descriptor_file_refused_unless_declared_raw(text: bytes) -> None:

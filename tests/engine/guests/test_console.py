@@ -38,7 +38,7 @@ def test_getty_prompt_is_a_login(text: str):
     assert shows_login(text)
 
 
-@pytest.mark.parametrize("text", ["", "Last login: Mon", "failed login: root"])
+@pytest.mark.parametrize("text", ["", "Last login: Mon", "sshd: failed login: root"])
 def test_other_talk_of_logins_is_none(text: str):
     assert not shows_login(text)
 

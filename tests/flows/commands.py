@@ -1,0 +1,66 @@
+"""Running `ims` as a person does: a process of its own, its JSON and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished command."""
+
+    status: int
+    answer: dict[str, Any]
+    words: str
+
+    @property
+    def code(self) -> str:
+        """The error's code, empty where there was none."""
+        return str(self.answer.get("error", {}).get("code", ""))
+
+
+@dataclass(frozen=True)
+class Service:
+    """The services of one IMS_HOME."""
+
+    home: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "flows.cli", *arguments, "--json"]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {**os.environ, "IMS_HOME": str(self.home), **extra}
+
+    def run(self, *arguments: str, **extra: str) -> Outcome:
+        """Run it to its end; `extra` are environment variables."""
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment(**extra))
+        try:
+            answer = json.loads(done.stdout)
+        except json.JSONDecodeError:
+            raise AssertionError(f"ims {arguments} printed no JSON object: {done.stdout!r} {done.stderr!r}") from None
+        return Outcome(done.returncode, answer, done.stderr)
+
+    def ims(self, *arguments: str, **extra: str) -> dict[str, Any]:
+        """Run a command that must succeed, and give its answer."""
+        outcome = self.run(*arguments, **extra)
+        assert outcome.status == 0, f"ims {arguments}: {outcome.answer} {outcome.words}"
+        return outcome.answer
+
+    def refused(self, *arguments: str, status: int = 2, **extra: str) -> str:
+        """Run a command that must fail with this exit code, and give the error's code."""
+        outcome = self.run(*arguments, **extra)
+        assert outcome.status == status, f"ims {arguments}: {outcome.answer} {outcome.words}"
+        assert "\n" not in outcome.answer["error"]["message"]
+        return outcome.code
+
+    def convert(self, raw: Path, format: str) -> Path:
+        """The same disk as another tool writes it."""
+        target = raw.with_suffix(f".{format}")
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, str(raw), str(target)], check=True)
+        return target

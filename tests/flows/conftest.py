@@ -1,0 +1,76 @@
+"""The whole service, brought up once in a home of its own, and the `ims` command as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Service
+
+from deployments import embedded
+from deployments.sample_guest import build
+from tasks.engine.settings import load_settings
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """The embedded services of a fresh IMS_HOME, and its command."""
+    home = Path(tempfile.mkdtemp(prefix="ims-flows-", dir="/var/tmp"))
+    home.chmod(0o711)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("IMS_", "PREFECT_"))]:
+            patch.delenv(name)
+        patch.setenv("IMS_HOME", str(home))
+        try:
+            embedded.up(load_settings())
+            yield Service(home)
+        finally:
+            for ecs in Service(home).run("ecs", "list").answer.get("ecs", []):
+                Service(home).run("ecs", "delete", ecs["id"])
+            embedded.down(load_settings())
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def folder(service: Service) -> Path:
+    """Where the tests' own files lie; caged QEMU and guests can reach it."""
+    path = service.home / "test-files"
+    path.mkdir(mode=0o711)
+    return path
+
+
+@pytest.fixture(scope="session")
+def sample(folder: Path) -> Path:
+    """The sample guest's raw disk."""
+    return build(folder / "sample.raw")
+
+
+@pytest.fixture
+def data_disk(folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes raw disks without any system: `data_disk(seed, mib=8)`."""
+    made: list[Path] = []
+
+    def make(seed: int, *, mib: int = 8) -> Path:
+        path = folder / f"data-{seed}-{mib}.raw"
+        with path.open("wb") as file:
+            for _ in range(mib):
+                file.write(random.Random(seed * 1000 + file.tell()).randbytes(1 << 20))
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def sample_image(service: Service, sample: Path) -> dict[str, Any]:
+    """The sample guest imported as VMDK, with inspection and boot proof."""
+    vmdk = service.convert(sample, "vmdk")
+    return service.ims("image", "import", str(vmdk), "--name", "sample")
