@@ -33,7 +33,7 @@ unit: setup ## the tests that start no server and no guest
 	$(BIN)/pytest -m 'not server and not guest'
 
 bench: setup ## measure against today's pipeline; writes benchmarks/results.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.run
 
 up: setup ## start the embedded services
 	@$(BIN)/ims up

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from models.images import get_image
 from models.vocabulary import ImageState
-from tasks.engine.disks.convert import Exported, export_disk
+from tasks.engine.disks.convert import export_disk
 from tasks.engine.disks.formats import DiskFormat
 from tasks.engine.errors import RequestRefused, StateRefused
 from tasks.engine.settings import load_settings
@@ -56,7 +56,9 @@ def write_file(saga: Saga, image_id: str, index: int, format: ExportFormat, to: 
     backing = backing_of(disk)
     progress = Progress(f"Write {format.value}", total=disk.virtual_size)
     export_disk(
-        Exported(socket=backing.socket, name=backing.export, virtual_size=disk.virtual_size),
+        nbd_socket=backing.socket,
+        export_name=backing.export,
+        virtual_size=disk.virtual_size,
         format=DiskFormat(format.value),
         destination=target,
         progress=lambda share: progress(int(share * disk.virtual_size)),

@@ -24,9 +24,16 @@ MODES = {
     "tmp": 0o711,
 }
 
+LONGEST_HOME = 80
+"""A unix socket's path has at most 107 bytes, and this leaves room for the names below."""
+
 
 def make_folders(home: Path) -> None:
-    """Make IMS_HOME and its folders. Raises RequestRefused where another user owns it or QEMU's user could not enter."""
+    """Make IMS_HOME and its folders. Raises RequestRefused where it cannot serve: too long, another user's, closed to QEMU."""
+    if len(os.fsencode(home)) > LONGEST_HOME:
+        raise RequestRefused(
+            "home", f"the path {home} is too long for the sockets below it", remedy=f"Use at most {LONGEST_HOME} bytes."
+        )
     home.mkdir(parents=True, exist_ok=True)
     require_owner(home)
     for name, mode in MODES.items():

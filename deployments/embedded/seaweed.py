@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 from deployments.embedded import ports, probes
@@ -46,6 +47,15 @@ def prepare(site: Site) -> dict[str, int]:
     (folder / "mini.options").unlink(missing_ok=True)  # it would bring back ports of an earlier start
     _make_certificate(folder)
     return ports.internal_ports(INNER, remembered=folder / "ports.json")
+
+
+def remove_sockets(home: Path) -> None:
+    """Remove what the store leaves under /tmp, whatever its flags say. They are 0600, and want the certificate too."""
+    for port in ports.read_remembered(home / "s3" / "ports.json").values():
+        for number in (port, port + 10000):
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108  # the store's own choice
+                with suppress(PermissionError):
+                    socket.unlink(missing_ok=True)
 
 
 def known_ports(site: Site) -> dict[str, int]:

@@ -53,6 +53,7 @@ def down(settings: Settings) -> Status:
         with _exclusive(settings.home / LOCK_FILE):
             _stop_all(settings.home, ("worker", "agent"))
             _stop_all(settings.home, ("prefect", "s3"))
+            seaweed.remove_sockets(settings.home)
             _stop_libvirt(settings.home)
     return status(settings)
 

@@ -57,8 +57,8 @@ class Launch:
 class Child:
     """A running child. Leaving its context kills what is left of its process group."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_output: Callable[[bytes], None] | None) -> None:
-        self._process = process
+    def __init__(self, name: str, process: subprocess.Popen[bytes], on_output: Callable[[bytes], None] | None) -> None:
+        self.name, self._process = name, process
         self._words = _Tail()
         self._threads = [_pump(process.stderr, self._words.add)]
         if on_output:
@@ -72,14 +72,18 @@ class Child:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the child's end, at most so long; whether it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
+
     def wait(self, *, timeout_seconds: float) -> int:
         """The exit status; HostUnavailable('timeout') when the child takes longer."""
-        try:
-            status = self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired as error:
-            raise HostUnavailable("timeout", f"a helper process did not finish in {timeout_seconds:.0f} s") from error
+        if not self.ends_within(timeout_seconds):
+            raise HostUnavailable("timeout", f"{self.name} did not finish in {timeout_seconds:.0f} s")
         self._drain()
-        return status
+        return int(self._process.returncode)
 
     def last_words(self) -> str:
         """The last line the child said on standard error; all of them once it has ended."""
@@ -114,7 +118,8 @@ def start(command: Sequence[str], launch: Launch | None = None) -> Child:
         raise HostUnavailable("tool_missing", f"{command[0]} is not installed", remedy="Run `make setup`.")
     # setpriv sets PR_SET_PDEATHSIG without Python code between fork and exec, which threads make unsafe.
     guarded = ["setpriv", "--pdeathsig", "KILL", "--", *launch.limits.command(), *command]
-    return _starter().submit(_start, guarded, launch).result()
+    process = _starter().submit(_start, guarded, launch).result()
+    return Child(command[0], process, launch.on_output)
 
 
 def run(command: Sequence[str], launch: Launch | None = None, *, timeout_seconds: float) -> tuple[int, str]:
@@ -130,8 +135,8 @@ def _starter() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="children")
 
 
-def _start(command: list[str], launch: Launch) -> Child:
-    process = subprocess.Popen(
+def _start(command: list[str], launch: Launch) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if launch.on_output else subprocess.DEVNULL,
@@ -140,7 +145,6 @@ def _start(command: list[str], launch: Launch) -> Child:
         pass_fds=launch.descriptors,
         start_new_session=True,
     )
-    return Child(process, launch.on_output)
 
 
 class _Tail:

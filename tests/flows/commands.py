@@ -60,7 +60,8 @@ class Service:
         return outcome.code
 
     def convert(self, raw: Path, format: str) -> Path:
-        """The same disk as another tool writes it."""
+        """The same disk as another tool writes it; a VHD of its exact size."""
         target = raw.with_suffix(f".{format}")
-        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, str(raw), str(target)], check=True)
+        options = ["-o", "force_size=on"] if format == "vpc" else []
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, *options, str(raw), str(target)], check=True)
         return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ def service() -> Iterator[Service]:
         for name in [name for name in os.environ if name.startswith(("IMS_", "PREFECT_"))]:
             patch.delenv(name)
         patch.setenv("IMS_HOME", str(home))
+        patch.setenv("IMS_PREFECT_PORT", str(free_port()))
         try:
             embedded.up(load_settings())
             yield Service(home)
@@ -35,6 +37,13 @@ def service() -> Iterator[Service]:
                 Service(home).run("ecs", "delete", ecs["id"])
             embedded.down(load_settings())
             shutil.rmtree(home, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of our own, so that a service on the usual one is left alone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -30,12 +30,13 @@ _WITH_BACKING = (DiskFormat.QCOW, DiskFormat.QCOW2, DiskFormat.VMDK)
 """Formats whose drivers know backing files, and the option that forbids them; the others refuse the option itself."""
 
 _OWN_LIMITS = Limits(address_space=2 << 30, file_size=0, open_files=256)
-_SYSTEM = ["--ro-bind", "/usr", "/usr", *(part for name in ("lib", "lib64", "bin") for part in ("--symlink", f"usr/{name}", f"/{name}"))]
+_LINKS = [part for name in ("lib", "lib64", "bin") for part in ("--symlink", f"usr/{name}", f"/{name}")]
+_SYSTEM = ["--ro-bind", "/usr", "/usr", *_LINKS]
 _DEVICES = ["--perms", "0755", "--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--remount-ro", "/", "--chdir", "/"]
 _ALONE = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
 _REMEDY = (
-    "As an ordinary user, allow unprivileged user namespaces (user.max_user_namespaces above 0, and on distributions that restrict "
-    "them kernel.unprivileged_userns_clone=1 or an AppArmor profile for bwrap); in a container, allow mounts and namespaces."
+    "As an ordinary user, allow unprivileged user namespaces: user.max_user_namespaces above 0, and on distributions that "
+    "restrict them kernel.unprivileged_userns_clone=1 or an AppArmor profile for bwrap. In a container, allow mounts."
 )
 
 
@@ -91,14 +92,15 @@ def require_cage(child: Child) -> None:
 @contextmanager
 def lent(file: Path) -> Iterator[None]:
     """A private file of ours, writable for whoever runs in the cage; root takes it back afterwards."""
-    if os.geteuid() != 0:
+    if not _can_become_others():
         yield
         return
+    before = file.stat()
     os.chown(file, NOBODY, NOBODY)
     try:
         yield
     finally:
-        os.chown(file, 0, 0)
+        os.chown(file, before.st_uid, before.st_gid)
 
 
 def _walls(cage: Cage, program: IO[bytes] | None) -> list[str]:
@@ -122,7 +124,7 @@ def _walls(cage: Cage, program: IO[bytes] | None) -> list[str]:
 
 def _user() -> list[str]:
     """Root builds the walls itself and keeps just what changes its identity; anybody else needs a user namespace for it."""
-    if os.geteuid() == 0:
+    if _can_become_others():
         kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
         return ["--cap-drop", "ALL", *(part for name in kept for part in ("--cap-add", name))]
     return ["--unshare-user", "--disable-userns", "--uid", str(NOBODY), "--gid", str(NOBODY), "--cap-drop", "ALL"]
@@ -130,12 +132,23 @@ def _user() -> list[str]:
 
 def _unprivileged(cage: Cage) -> list[str]:
     """What gives up root inside: nobody, or who owns the file where only the owner may read it."""
-    if os.geteuid() != 0:
+    if not _can_become_others():
         return []
     status = cage.file.stat()
     user, group = (NOBODY, NOBODY) if status.st_mode & 0o004 and not cage.writable else (status.st_uid, status.st_gid)
     identity = ["--reuid", str(user), "--regid", str(group), "--clear-groups"]
     return ["setpriv", *identity, "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+
+
+def _can_become_others() -> bool:
+    """Whether this is root with power over identities; the root of a namespace that maps one user alone has none."""
+    maps = [Path(f"/proc/self/{kind}_map").read_text().splitlines() for kind in ("uid", "gid")]
+    return os.geteuid() == 0 and all(any(_maps_nobody(line) for line in lines) for lines in maps)
+
+
+def _maps_nobody(line: str) -> bool:
+    first, _, count = map(int, line.split())
+    return first <= NOBODY < first + count
 
 
 def _limits(cage: Cage) -> Limits:

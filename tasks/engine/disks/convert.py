@@ -1,128 +1,143 @@
-"""Export: a disk behind an NBD export becomes a file in one of EXPORT_FORMATS. QEMU writes in its cage; ZVHD is our own codec.
+"""Writes a disk, served by an NBD export, to an image file: ZVHD and ZVHD2 by our own writers, the rest by caged qemu-img.
 
-The file appears under its name only when it is whole.
+What comes out has passed the header gate that imports pass, so no file is handed out that lies about its size.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
-import tempfile
+import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
-from tasks.engine.disks.cage import Walls, run
-from tasks.engine.disks.formats import DiskFormat
+from tasks.engine.children import Launch
+from tasks.engine.disks import c_zvhd, cage, gate
+from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.drafts import draft_of, write_failure
+from tasks.engine.disks.formats import QEMU_DRIVERS, DiskFormat, Window
 from tasks.engine.disks.nbd_reader import NbdReader
 from tasks.engine.disks.zvhd_writer import blocks_of, write_zvhd, write_zvhd2
 from tasks.engine.errors import HostUnavailable, RequestRefused
-from tasks.engine.geometry import CHUNK_SIZE, PendingChunk
 
-Share = Callable[[float], None]
-"""Called with the part done, 0 to 1."""
-
-OPTIONS: dict[DiskFormat, list[str]] = {
-    DiskFormat.RAW: ["-O", "raw"],
-    DiskFormat.QCOW2: ["-O", "qcow2", "-o", "compat=1.1"],
-    DiskFormat.VMDK: ["-O", "vmdk", "-o", "subformat=streamOptimized"],
-    # Without force_size QEMU rounds to a disk geometry and the disk grows.
-    DiskFormat.VHD: ["-O", "vpc", "-o", "subformat=dynamic,force_size=on"],
-    DiskFormat.VHDX: ["-O", "vhdx", "-o", "subformat=dynamic"],
+OPTIONS = {
+    DiskFormat.RAW: (),
+    DiskFormat.QCOW2: ("-o", "compat=1.1"),
+    # The one kind that VMware's importers and OVA files take, and compressed.
+    DiskFormat.VMDK: ("-o", "subformat=streamOptimized"),
+    # Without force_size the disk would grow to the next size that cylinders, heads and sectors can express.
+    DiskFormat.VHD: ("-o", "subformat=dynamic,force_size=on"),
+    DiskFormat.VHDX: ("-o", "subformat=dynamic"),
 }
-MAX_VHD_BYTES = 2040 << 30
-EXPORT_SECONDS = 24 * 3600
-CPU_SECONDS = 12 * 3600
-SPARE_BYTES = 1 << 30
-_SOCKET, _OUT = "/nbd", "/out"
-_PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
+MAX_SIZES = {DiskFormat.VHD: 2040 << 30, DiskFormat.VHDX: 64 << 40}
+COROUTINES = "8"
+PROGRESS_SECONDS = 0.25
+SPARE_BYTES = 1 << 20
+"""With less than this left, a disk is called full."""
+_SHARE = re.compile(rb"\((\d+\.\d+)/100%\)")
+_WRITERS = {DiskFormat.ZVHD: write_zvhd, DiskFormat.ZVHD2: write_zvhd2}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """Which disk to write: the export's socket and name, and its size in guest-visible bytes."""
-
-    socket: Path
-    name: str
-    virtual_size: int
-
-
-def export_disk(disk: Exported, *, format: DiskFormat, destination: Path, progress: Share) -> None:
-    """Write the disk to the new file `destination`. Raises RequestRefused, HostUnavailable."""
-    if format is DiskFormat.VHD and disk.virtual_size > MAX_VHD_BYTES:
-        raise RequestRefused("format", "a VHD holds at most 2040 GiB", remedy="Export as VHDX.")
-    draft = _draft(destination)
-    try:
-        if format in OPTIONS:
-            _by_qemu(disk, format, draft, progress)
-        else:
-            _by_codec(disk, format, draft, progress)
-        _settle(draft, destination)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _by_qemu(disk: Exported, format: DiskFormat, draft: Path, progress: Share) -> None:
-    walls = Walls(
-        writable=((disk.socket, _SOCKET), (draft, _OUT)),
-        cpu_seconds=CPU_SECONDS,
-        file_bytes=2 * disk.virtual_size + SPARE_BYTES,
-    )
-    source = f"nbd+unix:///{disk.name}?socket={_SOCKET}"
-
-    def watch(piece: bytes) -> None:
-        for share in _PERCENT.findall(piece)[-1:]:
-            progress(float(share) / 100)
-
-    command = ["qemu-img", "convert", "-p", "-f", "raw", *OPTIONS[format], source, _OUT]
-    run(command, walls, timeout_seconds=EXPORT_SECONDS, on_output=watch)
+def export_disk(
+    *,
+    nbd_socket: Path,
+    export_name: str,
+    virtual_size: int,
+    format: DiskFormat,
+    destination: Path,
+    progress: Callable[[float], None],
+) -> None:
+    """Write the export's content to `destination`, which appears only when whole. `progress` gets shares from 0 to 1."""
+    _require_size(format, virtual_size)
+    with NbdReader(nbd_socket, export=export_name) as reader:
+        if reader.virtual_size != virtual_size:
+            raise HostUnavailable("nbd", f"export {export_name} has {reader.virtual_size} bytes instead of {virtual_size}")
+        with draft_of(destination) as draft:
+            if format in _WRITERS:
+                _write_blocks(reader, draft, format=format, progress=progress)
+            else:
+                _convert(reader, draft, format=format, progress=progress)
+            _require_same_disk(draft, format=format, virtual_size=virtual_size)
+    progress(1.0)
 
 
-def _by_codec(disk: Exported, format: DiskFormat, draft: Path, progress: Share) -> None:
-    write = write_zvhd if format is DiskFormat.ZVHD else write_zvhd2
-    try:
-        with _WatchedReader(disk, progress) as reader, draft.open("wb") as out:
-            write(out, virtual_size=disk.virtual_size, blocks=blocks_of(reader), uuid=uuid.uuid4(), timestamp=int(time.time()))
-    except OSError as error:
-        raise _no_space(error) from error
+def _require_size(format: DiskFormat, virtual_size: int) -> None:
+    if format not in OPTIONS and format not in _WRITERS:
+        raise ValueError(f"{format} is not an export format")
+    if virtual_size > MAX_SIZES.get(format, virtual_size):
+        raise _unfit(format, virtual_size)
 
 
-class _WatchedReader(NbdReader):
-    """An NbdReader that says how far it was read."""
-
-    def __init__(self, disk: Exported, progress: Share) -> None:
-        super().__init__(disk.socket, disk.name)
-        self._progress = progress
-
-    def pending_chunks(self) -> Iterator[PendingChunk]:
-        for pending in super().pending_chunks():
-            self._progress(pending.index * CHUNK_SIZE / self.virtual_size)
-            yield pending
+def _require_same_disk(draft: Path, *, format: DiskFormat, virtual_size: int) -> None:
+    """The file holds a disk of exactly this size by our own reading of it."""
+    with FileBytes(Window(draft)) as source:
+        found = gate.examine(source, declared=format, max_virtual_size=max(virtual_size, source.size), depth="headers")
+    if found.virtual_size != virtual_size:
+        raise _unfit(format, virtual_size)
 
 
-def _draft(destination: Path) -> Path:
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", dir=destination.parent)
-    except OSError as error:
-        raise RequestRefused("target", f"{destination.parent} cannot be written: {error}", remedy="Choose another.") from error
-    os.close(handle)
-    return Path(name)
+def _unfit(format: DiskFormat, virtual_size: int) -> RequestRefused:
+    return RequestRefused("format", f"{format} cannot hold a disk of {virtual_size} bytes", remedy="Export it as qcow2 or raw.")
 
 
-def _settle(draft: Path, destination: Path) -> None:
-    """Flush the file and give it its name, and the mode that a new file of this user has."""
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    draft.chmod(0o666 & ~umask)
-    os.link(draft, destination)
+def _write_blocks(reader: NbdReader, draft: Path, *, format: DiskFormat, progress: Callable[[float], None]) -> None:
+    def watched() -> Iterator[tuple[int, bytes]]:
+        for block, data in blocks_of(reader):
+            progress(block * c_zvhd.BLOCK_SIZE / reader.virtual_size)
+            yield block, data
+
+    with draft.open("r+b") as out:
+        _WRITERS[format](out, virtual_size=reader.virtual_size, blocks=watched(), uuid=uuid4(), timestamp=int(time.time()))
 
 
-def _no_space(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return HostUnavailable("disk_full", "no space left for the export", remedy="Free space or choose another target.")
-    return error
+def _convert(reader: NbdReader, draft: Path, *, format: DiskFormat, progress: Callable[[float], None]) -> None:
+    size = reader.virtual_size
+    room = {"cpu_seconds": 600 + (size >> 21), "file_size": size + (size >> 6) + (64 << 20)}
+    shares = _Shares()
+    with reader.connected() as connection, cage.lent(draft):
+        command = _command(connection, reader.export, format)
+        inside = cage.Cage(draft, writable=True, sockets=(connection.fileno(),), **room)
+        with cage.start(command, inside, launch=Launch(on_output=shares.add)) as child:
+            deadline = time.monotonic() + 3600 + (size >> 20)
+            while not child.ends_within(PROGRESS_SECONDS) and time.monotonic() < deadline:
+                # In this thread, not the one that reads: whoever listens may be bound to the step's thread.
+                progress(shares.latest)
+            status = child.wait(timeout_seconds=0)
+            cage.require_cage(child)
+            if status:
+                raise _failure(child.last_words().removeprefix("qemu-img: ") or f"status {status}", draft)
+
+
+def _command(connection: socket.socket, export: str, format: DiskFormat) -> list[str]:
+    """qemu-img from an inherited connection to IMAGE. The source is raw by decree: its content is never probed."""
+    server = {"type": "fd", "str": str(connection.fileno())}
+    source = {"driver": "raw", "file": {"driver": "nbd", "server": server, "export": export}}
+    output = ["-O", QEMU_DRIVERS.get(format, "raw"), *OPTIONS[format]]
+    return ["qemu-img", "convert", "-p", "-m", COROUTINES, *output, f"json:{json.dumps(source)}", cage.IMAGE]
+
+
+def _failure(words: str, draft: Path) -> HostUnavailable:
+    # QEMU's VMDK writer calls a full disk an invalid argument, so the disk itself is asked too.
+    room = os.statvfs(draft.parent)
+    if "No space left" in words or "quota exceeded" in words or room.f_bavail * room.f_frsize < SPARE_BYTES:
+        return write_failure(OSError(errno.ENOSPC, words), draft)
+    return HostUnavailable("convert", f"qemu-img could not write the file ({words})", remedy="See `ims status` and try again.")
+
+
+class _Shares:
+    """What `qemu-img -p` says of its progress."""
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self._rest = b""
+
+    def add(self, block: bytes) -> None:
+        """Note the last percentage in the output so far."""
+        text = self._rest + block
+        if found := _SHARE.findall(text):
+            self.latest = float(found[-1]) / 100
+        self._rest = text[-32:]

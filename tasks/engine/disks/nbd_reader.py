@@ -1,8 +1,9 @@
-"""Reads a disk from an NBD export on a unix socket; whoever serves it decides what the disk is (`qemu_reader`, the host's server)."""
+"""Reads a disk from an NBD export on a unix socket: a foreign file from `qemu_reader`, a stored disk from the host's server."""
 
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +25,8 @@ MAP_STEP = 2 << 30
 class NbdReader:
     """A DiskReader over one NBD export. Each concurrent read has its own connection."""
 
-    def __init__(self, socket: Path, *, export: str = "") -> None:
-        self._socket, self._export = socket, export
+    def __init__(self, path: Path, *, export: str = "") -> None:
+        self._path, self.export = path, export
         self._idle: queue.LifoQueue[nbd.NBD] = queue.LifoQueue()
         self._room = threading.BoundedSemaphore(CONNECTIONS)
         with self._connection() as first:
@@ -49,6 +50,16 @@ class NbdReader:
         """The raw bytes of chunk `index`; may be called by many threads at once."""
         with self._connection() as connection:
             return bytes(connection.pread(chunk_length(index, virtual_size=self.virtual_size), index * CHUNK_SIZE))
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """A connection of its own to the same server, to be inherited by a child that asks for `export` itself."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(self._path))
+            except OSError as error:
+                raise self._failure(str(error.strerror)) from error
+            yield connection
 
     def close(self) -> None:
         while not self._idle.empty():
@@ -84,7 +95,7 @@ class NbdReader:
                 connection = self._take()
                 yield connection
             except nbd.Error as error:
-                raise self._failure(error) from error
+                raise self._request_failure(error) from error
             self._idle.put(connection)
 
     def _take(self) -> nbd.NBD:
@@ -93,14 +104,17 @@ class NbdReader:
         except queue.Empty:
             connection = nbd.NBD()
             connection.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
-            connection.set_export_name(self._export)
-            connection.connect_unix(str(self._socket))
+            connection.set_export_name(self.export)
+            connection.connect_unix(str(self._path))
             return connection
 
-    def _failure(self, error: nbd.Error) -> ImsError:
+    def _request_failure(self, error: nbd.Error) -> ImsError:
         """The error that a failed request means."""
+        return self._failure(error.string)
+
+    def _failure(self, words: str) -> ImsError:
         return HostUnavailable(
             "nbd",
-            f"the NBD server at {self._socket} does not serve {self._export or 'its disk'} ({error.string})",
+            f"the NBD server at {self._path} does not serve {self.export or 'its disk'} ({words})",
             remedy="See `ims status`; `ims up` starts what is missing.",
         )

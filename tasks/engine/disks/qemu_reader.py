@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import socket
@@ -27,6 +26,7 @@ from tasks.engine.geometry import Extent
 
 STALL_SECONDS = 120.0
 """The longest that QEMU may take for one answer; a chunk takes milliseconds."""
+WORDS_SECONDS = 1.0
 _REMEDY = "Repair it where it was made (`qemu-img check`), then convert it to a new file."
 
 
@@ -38,8 +38,8 @@ class QemuReader(NbdReader):
             folder = Path(tempfile.mkdtemp(prefix="ims-"))
             stack.callback(shutil.rmtree, folder)
             path = folder / "nbd.sock"
-            self._child = stack.enter_context(_serve(window, finding, path))
-            self._guard = stack.enter_context(StallGuard(self._child, seconds=stall_seconds))
+            self.child = stack.enter_context(_serve(window, finding, path))
+            self._guard = stack.enter_context(StallGuard(self.child, seconds=stall_seconds))
             super().__init__(path)
             stack.callback(super().close)
             self._require_size(finding)
@@ -66,16 +66,16 @@ class QemuReader(NbdReader):
         with self._guard.watching(), super()._connection() as connection:
             yield connection
 
-    def _failure(self, error: nbd.Error) -> ImsError:
-        # A dying QEMU closes its sockets a moment before it can be reaped with its last words.
-        deadline = time.monotonic() + 2
-        while error.errno != errno.EIO and self._child.poll() is None and time.monotonic() < deadline:
+    def _request_failure(self, error: nbd.Error) -> ImsError:
+        # QEMU closes its sockets a moment before its last words arrive.
+        deadline = time.monotonic() + WORDS_SECONDS
+        while not self.child.last_words() and self.child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if self._guard.fired:
             return DiskRefused("unreadable", "QEMU gave no answer and was ended", remedy=_REMEDY)
-        if self._child.poll() is not None:
-            cage.require_cage(self._child)
-        words = self._child.last_words().removeprefix("qemu-storage-daemon: ") or error.string
+        if self.child.poll() is not None:
+            cage.require_cage(self.child)
+        words = self.child.last_words().removeprefix("qemu-storage-daemon: ") or error.string
         return DiskRefused("unreadable", f"QEMU cannot read the disk ({words})", remedy=_REMEDY)
 
 
@@ -138,5 +138,6 @@ def _vhdx_extents(window: Window, finding: Finding) -> list[Extent]:
     """The stored blocks of a VHDX."""
     with FileBytes(window) as source:
         geometry, table = read_map(source, max_virtual_size=finding.virtual_size)
-        blocks = present_blocks(source, geometry, offset=table)
-        return [Extent(start := block * geometry.block_size, min(geometry.block_size, finding.virtual_size - start)) for block in blocks]
+        size = geometry.block_size
+        starts = [block * size for block in present_blocks(source, geometry, offset=table)]
+    return [Extent(start, min(size, finding.virtual_size - start)) for start in starts]

@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from tasks.engine.disks import cage
+from tasks.engine.disks.drafts import write_failure
 from tasks.engine.disks.formats import DiskFormat, Window
 from tasks.engine.disks.raw_reader import file_extents
-from tasks.engine.errors import DiskRefused, HostUnavailable
+from tasks.engine.errors import DiskRefused
 
 REPLAY_SECONDS = 600.0
 CPU_SECONDS = 300
@@ -49,17 +50,10 @@ def copy_sparse(window: Window, target: Path) -> int:
         finally:
             os.close(out)
     except OSError as error:
-        raise full_disk(error, target) from error
+        raise write_failure(error, target) from error
     finally:
         os.close(source)
     return size
-
-
-def full_disk(error: OSError, target: Path) -> HostUnavailable:
-    """The error for a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostUnavailable("disk_full", f"no space left in {target.parent}", remedy="Free some and try again.")
-    return HostUnavailable("disk_write", f"cannot write {target}: {error.strerror}", remedy="See to the folder and try again.")
 
 
 def _copy_run(source: int, out: int, *, start: int, end: int, shift: int) -> None:
@@ -67,7 +61,9 @@ def _copy_run(source: int, out: int, *, start: int, end: int, shift: int) -> Non
     while start < end:
         block = os.pread(source, min(_BLOCK, end - start), start + shift)
         if not block:
-            raise DiskRefused("truncated", "the file became shorter while it was copied", remedy="Import it when it is complete.")
+            raise DiskRefused(
+                "truncated", "the file became shorter while it was copied", remedy="Import it when it is complete."
+            )
         start += os.pwrite(out, block, start)
 
 
@@ -76,7 +72,7 @@ def _replay(window: Window, *, file_size: int) -> None:
     room = cage.Cage(window.path, cpu_seconds=CPU_SECONDS, writable=True, file_size=file_size)
     status, words = cage.run(["qemu-img", "check", "-r", "all", image], room, timeout_seconds=REPLAY_SECONDS)
     if "No space left" in words:
-        raise full_disk(OSError(errno.ENOSPC, words), window.path)
+        raise write_failure(OSError(errno.ENOSPC, words), window.path)
     if status:
-        words = words.removeprefix("qemu-img: ") or f"status {status}"
-        raise DiskRefused("unreadable", f"the log of the VHDX cannot be replayed ({words})", remedy="Open and close it in Hyper-V.")
+        reason = words.removeprefix("qemu-img: ") or f"status {status}"
+        raise DiskRefused("unreadable", f"the VHDX's log cannot be replayed ({reason})", remedy="Open and close it in Hyper-V.")

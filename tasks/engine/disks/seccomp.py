@@ -1,7 +1,7 @@
 """The system call filter of the cage, as the bytes that bubblewrap loads: what QEMU's block layer never needs is denied.
 
-It is a second wall behind the namespaces of `cage`, and the only one against AF_VSOCK sockets, which no network namespace holds,
-and against new processes: threads are bounded by the address space, processes would not be.
+It is a second wall behind the namespaces of `cage`, and the only one against AF_VSOCK sockets, which no network namespace
+holds, and against new processes: threads are bounded by the address space, processes would not be.
 """
 
 from __future__ import annotations

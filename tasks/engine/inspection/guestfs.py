@@ -17,11 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.inspection.facts import OsFacts, clean
 
 _CLEAN_UP_SECONDS = 5.0
+_OVERLAY_SECONDS = 30.0
 _REMEDY = "Run `make setup`; `libguestfs-test-tool` shows more."
 
 
@@ -46,8 +48,10 @@ def inspect(disks: Sequence[DiskSource], limits: InspectionLimits) -> OsFacts:
 
     Raises HostUnavailable where libguestfs itself does not work here or a disk is not being served.
     """
-    request = [{"path": str(disk.path), "export": disk.export} for disk in disks]
-    answer = _ask_child({"disks": request}, limits)
+    with tempfile.TemporaryDirectory(prefix="ims-guestfs-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        overlays = [_overlay(disk, folder / f"{index}.qcow2") for index, disk in enumerate(disks)]
+        answer = _ask_child({"overlays": overlays}, limits, folder=folder)
     if "facts" in answer:
         return OsFacts.from_json(answer["facts"])
     reason = clean(answer.get("error") or "the inspection ended without an answer", limit=300)
@@ -61,32 +65,50 @@ def warm_appliance(limits: InspectionLimits) -> None:
     inspect([], limits)
 
 
-def _ask_child(request: dict[str, Any], limits: InspectionLimits) -> dict[str, Any]:
+def _overlay(disk: DiskSource, path: Path) -> str:
+    """A throwaway overlay over the disk, which its header declares raw.
+
+    libguestfs's own read-only drives must not be used: they leave the format of what they protect to QEMU's probing, so that
+    a guest that writes a qcow2 header into its first sector could name any file of the host as its backing file.
+    """
+    base = f"nbd+unix:///{quote(disk.export, safe='')}?socket={quote(str(disk.path))}" if disk.export else str(disk.path)
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", str(path)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_OVERLAY_SECONDS)
+    except FileNotFoundError as error:
+        raise HostUnavailable("tool_missing", "qemu-img is not installed", remedy="Run `make setup`.") from error
+    except subprocess.CalledProcessError as error:
+        raise HostUnavailable("inspection", f"the disk cannot be opened: {clean(error.stderr.decode(), limit=300)}") from error
+    except subprocess.TimeoutExpired as error:
+        raise HostUnavailable("inspection", "the disk does not answer") from error
+    return str(path)
+
+
+def _ask_child(request: dict[str, Any], limits: InspectionLimits, *, folder: Path) -> dict[str, Any]:
     """Everything the child told, merged; the last word of a child that ran out of time is an error."""
-    with tempfile.TemporaryDirectory(prefix="ims-guestfs-", ignore_cleanup_errors=True) as folder:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tasks.engine.inspection.guestfs_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=_environment(folder, kvm=limits.kvm),
-            start_new_session=True,
-        )
-        try:
-            said, complaint = _communicate(child, json.dumps(request).encode(), limits.timeout_seconds)
-        finally:
-            _end_group(child)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tasks.engine.inspection.guestfs_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=_environment(folder, kvm=limits.kvm),
+        start_new_session=True,
+    )
+    try:
+        said, complaint = _communicate(child, json.dumps(request).encode(), limits.timeout_seconds)
+    finally:
+        _end_group(child)
     answer = _merge(said)
     if not answer and complaint:
         answer["error"] = complaint.decode(errors="replace").strip().rpartition("\n")[2]
     return answer
 
 
-def _environment(folder: str, *, kvm: bool) -> dict[str, str]:
+def _environment(folder: Path, *, kvm: bool) -> dict[str, str]:
     """Nothing of this process's environment but where tools are: it may hold secrets."""
     given = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-    given |= {"LC_ALL": "C.UTF-8", "TMPDIR": folder, "LIBGUESTFS_BACKEND": "direct"}
+    given |= {"LC_ALL": "C.UTF-8", "TMPDIR": str(folder), "LIBGUESTFS_BACKEND": "direct"}
     return given if kvm else given | {"LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
 
 

@@ -26,9 +26,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent ends the appliance by it, this process then tidies up
     request = json.load(sys.stdin)
     try:
-        handle = _launch(request["disks"])
+        handle = _launch(request["overlays"])
         _tell(launched=True)
-        _tell(facts=_inspect(handle).as_json() if request["disks"] else OsFacts().as_json())
+        _tell(facts=_inspect(handle).as_json() if request["overlays"] else OsFacts().as_json())
         handle.close()
     except RuntimeError as error:  # the binding's only exception
         _tell(error=str(error)[:400])
@@ -38,27 +38,18 @@ def _tell(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
-def _launch(disks: list[dict[str, str]]) -> Any:
+def _launch(overlays: list[str]) -> Any:
     """One virtual processor: under TCG a second one makes the appliance slower."""
     handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=True)
     handle.set_memsize(MEMORY_MIB)
     handle.set_smp(1)
     handle.set_network(False)
-    for disk in disks:
-        _add(handle, disk)
-    if not disks:
+    for overlay in overlays:
+        handle.add_drive_opts(overlay, format="qcow2")
+    if not overlays:
         handle.add_drive_scratch(1 << 20)
     handle.launch()
     return handle
-
-
-def _add(handle: Any, disk: dict[str, str]) -> None:
-    """Always raw and read-only: what looks like another format on it stays data."""
-    if disk["export"]:
-        server = [f"unix:{disk['path']}"]
-        handle.add_drive_opts(disk["export"], format="raw", readonly=True, protocol="nbd", server=server)
-    else:
-        handle.add_drive_opts(disk["path"], format="raw", readonly=True)
 
 
 def _inspect(handle: Any) -> OsFacts:

@@ -25,9 +25,14 @@ def test_make_folders_lets_others_through_but_not_in(home: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's QEMU runs as another user")
 def test_make_folders_under_a_closed_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "c").mkdir(mode=0o700)
     with pytest.raises(RequestRefused, match="chmod o\\+x"):
-        layout.make_folders(tmp_path / "closed" / "home")
+        layout.make_folders(tmp_path / "c" / "h")
+
+
+def test_make_folders_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestRefused, match="too long"):
+        layout.make_folders(tmp_path / ("x" * layout.LONGEST_HOME))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ import pytest
 from deployments.sample_guest import build, fetch
 from deployments.sample_guest.packages import default_folder
 from tasks.engine.guests import domain
-from tasks.engine.guests.backing import FileBacking
+from tasks.engine.guests.backing import Backing, FileBacking
 from tasks.engine.guests.domain_xml import DiskSpec, DomainSpec
 from tasks.engine.guests.hypervisor import Hypervisor
 from tasks.engine.guests.overlay import create_overlay
@@ -117,3 +117,47 @@ def reader_spec(reader: FileBacking, folder: Path, ecs_id: UUID) -> DomainSpec:
     create_overlay(overlay, backing=reader, virtual_size=reader.virtual_size)
     disk = DiskSpec(overlay=overlay, backing=reader)
     return DomainSpec(ecs_id=ecs_id, disks=[disk], console=folder / "console.log", kvm=False, memory_mib=64)
+
+
+class DiskServer:
+    """An NBD server for one disk on a unix socket, which can go away and come back."""
+
+    def __init__(self, disk: FileBacking, socket: Path) -> None:
+        self.backing = Backing(socket=socket, export="any", virtual_size=disk.virtual_size)
+        self._command = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", str(disk.path)]
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.backing.socket.unlink(missing_ok=True)
+        self._child = subprocess.Popen(self._command)
+        wait_until(self.backing.socket.exists)
+        self.backing.socket.chmod(0o777)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Until `condition` holds; fails where it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[[FileBacking], DiskServer]]:
+    """Starts an NBD server for a disk; it ends with the test."""
+    servers: list[DiskServer] = []
+
+    def start(disk: FileBacking) -> DiskServer:
+        servers.append(DiskServer(disk, folder / "nbd.sock"))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
