@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks.engine.errors import ImsError, PrefectUnavailable, RequestRefused
+from tasks.engine.errors import PrefectUnavailable, RequestRefused
 from tasks.engine.settings import load_settings
 
 HEALTH_SECONDS = 3.0
@@ -32,17 +33,18 @@ def run_flow(verb: str, parameters: dict[str, Any], *, detach: bool = False) -> 
 
 
 def _check(flow: Any, parameters: dict[str, Any]) -> None:
-    from prefect.exceptions import ParameterBindError, ParameterTypeError
-    from pydantic import ValidationError
+    """Refuse a bad parameter by its own name, which Prefect's error does not tell."""
+    from pydantic import ValidationError, create_model
 
+    shape: dict[str, Any] = {
+        name: (given.annotation, ... if given.default is given.empty else given.default)
+        for name, given in inspect.signature(flow.fn, eval_str=True).parameters.items()
+    }
     try:
-        flow.validate_parameters(parameters)
-    except (ParameterTypeError, ParameterBindError, ValidationError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
-        if not isinstance(cause, ValidationError):
-            raise RequestRefused("parameter", " ".join(str(error).split()), remedy="See `ims --help`.") from error
-        first = cause.errors(include_url=False)[0]
-        field = str(first["loc"][-1]) if first["loc"] else "parameter"
+        create_model("Parameters", **shape).model_validate(parameters)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][-1])
         raise RequestRefused(field, f"{field}: {first['msg']}", remedy="See `ims --help` for what it may be.") from error
 
 
@@ -84,14 +86,4 @@ def _quiet_prefect() -> None:
     told.setLevel(logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    told.addHandler(handler)
-
-
-def failure(error: BaseException) -> tuple[ImsError | None, str, str]:
-    """The ImsError among an exception and its causes, if any, and the code and message to show."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, ImsError):
-            return current, current.code, current.message
-        current = current.__cause__
-    return None, "defect", f"{type(error).__name__}: {error}"
+    told.handlers[:] = [handler]

@@ -5,21 +5,12 @@ Needs the store, the catalog and this host's NBD server, which QEMU reads the di
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect import flow
-from pydantic import Field
 
 from tasks import images, outgoing
 from tasks.outgoing import ExportView
-from tasks.requests import AccountName, ExportFormat, Identifier
+from tasks.requests import AccountName, DiskIndex, ExportFormat, Identifier, Target
 from tasks.sagas import Call, saga
-
-Target = Annotated[
-    str | None,
-    Field(max_length=4096, description="New file on the host that runs the export; empty: the exports bucket and a URL."),
-]
-DiskIndex = Annotated[int, Field(ge=0, le=3, description="Which disk of the image; 0 is the system disk.")]
 
 
 @flow(name="export-image", flow_run_name="export {image} as {format} for {account}", description=__doc__)

@@ -6,18 +6,13 @@ background. Needs the catalog, this host's libvirt and NBD server.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect import flow
-from pydantic import Field
 
 from tasks import guests, images
 from tasks.reports import report_ecs
-from tasks.requests import AccountName, Identifier, LaunchOptions, Name
+from tasks.requests import AccountName, Flavor, Identifier, LaunchOptions, Name
 from tasks.sagas import Call, saga
 from tasks.views import EcsView
-
-Flavor = Annotated[str, Field(min_length=1, max_length=63, description="Size of the guest: see `ims flavor list`.")]
 
 
 @flow(name="launch-ecs", flow_run_name="launch {name} for {account}", description=__doc__)

@@ -12,7 +12,7 @@ from models.ecs import NewEcs, Readiness, create_ecs, delete_ecs, get_ecs, mark_
 from models.flavors import get_flavor
 from models.operations import bind_subject, heartbeat
 from models.tables import Ecs, EcsDisk, Image
-from models.vocabulary import BootMode, BootProof, DiskKind, EcsState
+from models.vocabulary import BootMode, BootProof, EcsState
 from tasks.engine.errors import NotFound, RequestRefused, StateRefused
 from tasks.engine.guests import domain
 from tasks.engine.guests.backing import Backing
@@ -50,8 +50,6 @@ def queue_ecs(saga: Saga, image_id: str, name: str, flavor: str, options: Launch
             host = load_settings().host
             new = NewEcs(name=name, image_id=image_id, host=host, flavor=flavor, disk_gib=options.disk_gib)
             ecs = create_ecs(session, new=new, by=saga.actor)
-            if ecs.disks[0].kind is not DiskKind.SYSTEM:
-                raise StateRefused("image", "no_system", "the image has no system disk", remedy="Launch another image.")
             bind_subject(session, lease=saga.held, subject_id=ecs.id)
         saga.subject = ecs.id
         return ecs.id

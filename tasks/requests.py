@@ -5,50 +5,70 @@ Nothing here is looked up; whether the account may have what it asks for is deci
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from tasks.engine.disks.formats import DiskFormat
 
 NAME_PATTERN = r"^[A-Za-z0-9._-](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?$"
 HOSTNAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
 
+
+@dataclass(frozen=True)
+class Help:
+    """What a deployment form says of a field: Prefect keeps the bounds of a parameter's `Field` and drops its description."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        shown: dict[str, Any] = {**handler(schema), "description": self.text}
+        for way in shown.get("anyOf", ()):  # the form offers the ways to fill an optional field by these names
+            way["title"] = "none" if way.get("type") == "null" else "value"
+        return shown
+
+
 Name = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=128,
-        pattern=NAME_PATTERN,
-        description="1 to 128 letters, digits, spaces, dots, underscores or dashes; no space at the ends.",
-    ),
+    Field(min_length=1, max_length=128, pattern=NAME_PATTERN),
+    Help("1 to 128 letters, digits, spaces, dots, underscores or dashes; no space at the ends."),
 ]
 AccountName = Annotated[
     str,
-    Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Account that asks and will own it."),
+    Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$"),
+    Help("Account that asks and will own it."),
 ]
 Identifier = Annotated[
     str,
-    Field(min_length=1, max_length=128, description="The id, or the name where one of yours has it."),
+    Field(min_length=1, max_length=128),
+    Help("The id, or the name where one of yours has it."),
 ]
 IdempotencyKey = Annotated[
     str | None,
-    Field(
-        max_length=128,
-        description="The same key again continues or returns the same run's subject instead of making a second one.",
-    ),
+    Field(max_length=128),
+    Help("The same key again continues or returns the same run's subject instead of making a second one."),
 ]
-Checksum = Annotated[str | None, Field(max_length=80, description="sha256:<64 hex digits> of the file, verified first.")]
+Checksum = Annotated[
+    str | None,
+    Field(max_length=80),
+    Help("sha256:<64 hex digits> of the file, verified first."),
+]
 Source = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=4096,
-        description="A path on the host that runs the import, inbox:KEY for an uploaded object, or an http(s) URL.",
-    ),
+    Field(min_length=1, max_length=4096),
+    Help("A path on the host that runs the import, inbox:KEY for an uploaded object, or an http(s) URL."),
 ]
+Target = Annotated[
+    str | None,
+    Field(max_length=4096),
+    Help("New file on the host that runs the export; none: the exports bucket and a URL."),
+]
+DiskIndex = Annotated[int, Field(ge=0, le=3), Help("Which disk of the image; 0 is the system disk.")]
+Flavor = Annotated[str, Field(min_length=1, max_length=63), Help("Size of the guest: see `ims flavor list`.")]
 
 
 class DeclaredFormat(StrEnum):
@@ -86,12 +106,14 @@ class ExportFormat(StrEnum):
 
 Verify = Annotated[
     Literal["boot", "none"],
-    Field(description="boot: a throwaway guest must show a sign of life before the image is active. none: no such proof."),
+    Help("boot: a throwaway guest must show a sign of life before the image is active. none: no such proof."),
 ]
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """Its fields have the same names in the form as in a call."""
+
+    model_config = ConfigDict(extra="forbid", field_title_generator=lambda name, _: name)
 
 
 class ImportOptions(_Options):
@@ -108,7 +130,7 @@ class ImportOptions(_Options):
 class LaunchOptions(_Options):
     """What a launch may say besides its image, name and flavor."""
 
-    disk_gib: int | None = Field(None, ge=1, le=65536, description="Size of the system disk in GiB; default: the image's.")
+    disk_gib: Annotated[int | None, Help("Size of the system disk in GiB; default: the image's.")] = Field(None, ge=1, le=65536)
     ssh_keys: list[Annotated[str, Field(min_length=16, max_length=16384)]] = Field(
         default_factory=list, max_length=64, description="OpenSSH public keys that may log in."
     )
@@ -117,7 +139,7 @@ class LaunchOptions(_Options):
         max_length=65536,
         description="Script or cloud-config for first boot. It is visible in the run: no secrets here.",
     )
-    user_data_file: Path | None = Field(None, description="File on the host with user data; its content is not recorded.")
-    hostname: str | None = Field(None, pattern=HOSTNAME_PATTERN, description="Default: made from the name.")
+    user_data_file: Annotated[Path | None, Help("File on the host with user data; its content is not recorded.")] = None
+    hostname: Annotated[str | None, Help("Default: made from the name.")] = Field(None, pattern=HOSTNAME_PATTERN)
     standalone: bool = Field(False, description="Also copy the whole base into the ECS's own file.")
     idempotency_key: IdempotencyKey = None

@@ -22,6 +22,8 @@ from tasks.engine.errors import HostUnavailable
 
 WORDS_KEPT = 8 << 10
 """Bytes of a child's last words that are kept."""
+_UNLESS_ORPHANED = ["/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"']
+"""Goes on only while the owner lives: one that died before the death signal was set would never be noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,7 @@ class Child:
         return self._words.last_line()
 
     def end(self) -> None:
-        """Kill the process group at once and reap the child."""
-        # The group is killed even where its leader is gone: a leader that waits to be reaped keeps the number taken.
+        """Kill the process group at once and reap the child. One that has ended already has its number free for others."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -117,7 +118,8 @@ def start(command: Sequence[str], launch: Launch | None = None) -> Child:
     if shutil.which(command[0]) is None:
         raise HostUnavailable("tool_missing", f"{command[0]} is not installed", remedy="Run `make setup`.")
     # setpriv sets PR_SET_PDEATHSIG without Python code between fork and exec, which threads make unsafe.
-    guarded = ["setpriv", "--pdeathsig", "KILL", "--", *launch.limits.command(), *command]
+    guarded = ["setpriv", "--pdeathsig", "KILL", "--", *_UNLESS_ORPHANED, str(os.getpid())]
+    guarded += [*launch.limits.command(), *command]
     process = _starter().submit(_start, guarded, launch).result()
     return Child(command[0], process, launch.on_output)
 

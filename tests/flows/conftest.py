@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,32 @@ def service() -> Iterator[Service]:
         patch.setenv("IMS_PREFECT_PORT", str(free_port()))
         try:
             embedded.up(load_settings())
-            yield Service(home)
+            with prefect_of(home):
+                yield Service(home)
         finally:
             for ecs in Service(home).run("ecs", "list").answer.get("ecs", []):
                 Service(home).run("ecs", "delete", ecs["id"])
             embedded.down(load_settings())
             shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def prefect_of(home: Path) -> Iterator[None]:
+    """Point Prefect at the server of `home` whenever it was imported, and spare each flow the wait for its heartbeat."""
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    updates = {
+        PREFECT_API_URL: load_settings().prefect_api_url,
+        PREFECT_API_AUTH_STRING: (home / "prefect.login").read_text().strip(),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with temporary_settings(updates):
+        yield
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ import nbd
 from tasks.engine.errors import HostUnavailable, ImsError
 from tasks.engine.geometry import CHUNK_SIZE, Extent, PendingChunk, chunk_length, chunks_of
 
-CONNECTIONS = 16
+CONNECTIONS = 8
 """Connections at most; more reading threads than that wait for each other."""
 MAP_STEP = 2 << 30
 """Bytes of disk per map request; the protocol's limit is just under 4 GiB."""
@@ -50,6 +50,12 @@ class NbdReader:
         """The raw bytes of chunk `index`; may be called by many threads at once."""
         with self._connection() as connection:
             return bytes(connection.pread(chunk_length(index, virtual_size=self.virtual_size), index * CHUNK_SIZE))
+
+    def connect_all(self) -> None:
+        """Make all connections now, after which the socket's name is not needed any more."""
+        with ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                stack.enter_context(self._connection())
 
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
@@ -102,11 +108,14 @@ class NbdReader:
         try:
             return self._idle.get_nowait()
         except queue.Empty:
-            connection = nbd.NBD()
-            connection.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
-            connection.set_export_name(self.export)
-            connection.connect_unix(str(self._path))
-            return connection
+            return self._connect()
+
+    def _connect(self) -> nbd.NBD:
+        connection = nbd.NBD()
+        connection.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+        connection.set_export_name(self.export)
+        connection.connect_unix(str(self._path))
+        return connection
 
     def _request_failure(self, error: nbd.Error) -> ImsError:
         """The error that a failed request means."""

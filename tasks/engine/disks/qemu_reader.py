@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import tempfile
 import threading
@@ -35,14 +34,15 @@ class QemuReader(NbdReader):
 
     def __init__(self, window: Window, finding: Finding, *, stall_seconds: float = STALL_SECONDS) -> None:
         with ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="ims-"))
-            stack.callback(shutil.rmtree, folder)
-            path = folder / "nbd.sock"
-            self.child = stack.enter_context(_serve(window, finding, path))
-            self._guard = stack.enter_context(StallGuard(self.child, seconds=stall_seconds))
-            super().__init__(path)
-            stack.callback(super().close)
-            self._require_size(finding)
+            with tempfile.TemporaryDirectory(prefix="ims-") as folder:
+                path = Path(folder) / "nbd.sock"
+                self.child = stack.enter_context(_serve(window, finding, path))
+                self._guard = stack.enter_context(StallGuard(self.child, seconds=stall_seconds))
+                super().__init__(path)
+                stack.callback(super().close)
+                self._require_size(finding)
+                # The name goes at once, so that not even a killed owner leaves it behind.
+                self.connect_all()
             self._own_map = _vhdx_extents(window, finding) if finding.format is DiskFormat.VHDX else None
             self._open = stack.pop_all()
 
@@ -84,20 +84,20 @@ class StallGuard:
 
     def __init__(self, child: Child, *, seconds: float) -> None:
         self._child, self._seconds = child, seconds
-        self._since: dict[int, float] = {}
+        self._since: dict[object, float] = {}
         self._closed = threading.Event()
         self.fired = False
         self._thread = threading.Thread(target=self._watch, name="stall guard", daemon=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Around one request of the calling thread."""
-        thread = threading.get_ident()
-        self._since[thread] = time.monotonic()
+        """Around one request."""
+        request = object()
+        self._since[request] = time.monotonic()
         try:
             yield
         finally:
-            del self._since[thread]
+            del self._since[request]
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self._seconds / 4)):
