@@ -1,4 +1,4 @@
-"""Images for the launch benchmarks: the sample guest whose root file system holds data up to a given size.
+"""Images for the launch benchmarks: the sample guest with files in its root until the disk stores a given size.
 
 Both rivals get the same disk: its chunks in one bucket, and for the peer the compressed qcow2 that people keep in a store.
 """
@@ -21,25 +21,25 @@ from tasks.engine.geometry import SECTOR_SIZE
 
 CLUSTER = 64 << 10
 SEED = 24 << 10
-"""Random bytes that fill a cluster by repetition: data that compresses as well as an operating system's files do."""
+"""Random bytes that fill a cluster by repetition: data that compresses about as well as an operating system's files."""
 
 PIECE = 256 * MIB
 GUEST_DATA = 38 * MIB
-"""What the sample guest stores without more data."""
+"""What the sample guest stores by itself."""
 
-ROOT_ENTRY = 446 + 16
-"""Where in the first sector the root's partition entry is; its last four bytes are the partition's sectors."""
+ROOT_LENGTH_AT = 446 + 16 + 12
+"""Where the partition table says how many sectors the root, the second partition, has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One disk in both forms: `digest` names its manifest, `peer_key` the object that the peer downloads."""
+    """One disk in both forms: `digest` names its manifest, `name` the object that the peer downloads."""
 
     name: str
     virtual_size: int
-    data_bytes: int
+    chunks: int
     digest: str
-    peer_key: str
+    peer_bytes: int
 
 
 def publish(name: str, disk: Path, *, chunks: ObjectStore, peers: ObjectStore) -> Image:
@@ -49,54 +49,42 @@ def publish(name: str, disk: Path, *, chunks: ObjectStore, peers: ObjectStore) -
     convert(disk, compressed)
     disk.unlink()
     peers.upload(name, compressed)
+    peer_bytes = compressed.stat().st_size
     compressed.unlink()
-    return Image(name, stored.virtual_size, stored.data_bytes, str(stored.manifest_digest), name)
+    return Image(name, stored.virtual_size, stored.chunks, str(stored.manifest_digest), peer_bytes)
 
 
 def enlarge(guest: Path, target: Path, *, data_bytes: int) -> Path:
-    """A copy of the sample guest's disk with files in its root until the disk stores about `data_bytes`."""
-    root_size = ROOT_SIZE + (data_bytes - GUEST_DATA) * 21 // 20 // MIB * MIB
-    root = target.with_suffix(".root")
-    _copy_root(guest, root)
-    os.truncate(root, root_size)
-    _run("e2fsck", "-f", "-y", str(root))
-    _run("resize2fs", str(root))
-    for number, length in enumerate(_pieces(data_bytes - GUEST_DATA)):
-        _add_file(root, f"data-{number}", length)
-    _assemble(guest, root, target)
+    """A copy of the sample guest's disk, its root larger and holding files, so that the disk stores about `data_bytes`."""
+    added = data_bytes - GUEST_DATA
+    root_size = (ROOT_SIZE + added * 21 // 20) // MIB * MIB
+    shutil.copyfile(guest, target)
+    root = f"{target}?offset={ROOT_START}"
+    os.truncate(target, ROOT_START + root_size)
+    _run("e2fsck", "-f", "-y", root)
+    _run("resize2fs", root, f"{root_size // MIB}M")
+    with target.open("r+b") as disk:
+        disk.truncate(ROOT_START + root_size)  # resize2fs takes the file for the partition, and cuts it
+        disk.seek(ROOT_LENGTH_AT)
+        disk.write(struct.pack("<I", root_size // SECTOR_SIZE))
+    for number, length in enumerate(_pieces(added)):
+        piece = _random_file(target.with_name(f"data-{number}"), length)
+        _run("debugfs", "-w", "-R", f"write {piece} {piece.name}", root)
+        piece.unlink()
     return target
 
 
-def _copy_root(guest: Path, root: Path) -> None:
-    with guest.open("rb") as source, root.open("wb") as file:
-        source.seek(ROOT_START)
-        file.write(source.read(ROOT_SIZE))
-
-
 def _pieces(total: int) -> Iterator[int]:
+    """Lengths of at most PIECE, so that a piece need never reach the host's own disk."""
     for done in range(0, total, PIECE):
         yield min(PIECE, total - done)
 
 
-def _add_file(root: Path, name: str, length: int) -> None:
-    piece = root.with_name(name)
-    with piece.open("wb") as file:
+def _random_file(path: Path, length: int) -> Path:
+    with path.open("wb") as file:
         for _ in range(length // CLUSTER):
             file.write((os.urandom(SEED) * (CLUSTER // SEED + 1))[:CLUSTER])
-    _run("debugfs", "-w", "-R", f"write {piece} {name}", str(root))
-    piece.unlink()
-
-
-def _assemble(guest: Path, root: Path, target: Path) -> None:
-    """The root takes the place of the guest's, by moving its bytes behind the guest's boot partition."""
-    with guest.open("rb") as source, target.open("wb") as disk:
-        disk.write(source.read(ROOT_START))
-    with root.open("rb") as source, target.open("ab") as disk:
-        shutil.copyfileobj(source, disk, MIB)
-    with target.open("r+b") as disk:
-        disk.seek(ROOT_ENTRY + 12)
-        disk.write(struct.pack("<I", root.stat().st_size // SECTOR_SIZE))
-    root.unlink()
+    return path
 
 
 def _run(*command: str) -> None:

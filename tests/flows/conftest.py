@@ -16,7 +16,6 @@ import pytest
 from commands import Service
 
 from deployments import embedded
-from deployments.sample_guest import build
 from tasks.engine.settings import load_settings
 
 
@@ -76,9 +75,9 @@ def folder(service: Service) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample(folder: Path) -> Path:
-    """The sample guest's raw disk."""
-    return build(folder / "sample.raw")
+def sample(sample_disk: Path, folder: Path) -> Path:
+    """The sample guest's raw disk, in a folder where tests put what they make of it."""
+    return Path(shutil.copyfile(sample_disk, folder / "sample.raw"))
 
 
 @pytest.fixture

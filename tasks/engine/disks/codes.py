@@ -27,6 +27,7 @@ REMEDIES = {
     "bad_header": _AGAIN,
     "header_mismatch": _REPAIR,
     "checksum": _AGAIN,
+    "damaged_data": _AGAIN,
     "corrupt": _REPAIR,
     "encrypted": "Decrypt it first, for example with `qemu-img convert` and its secret, and import the result.",
     "backing_file": _FLATTEN,

@@ -1,4 +1,4 @@
-"""Chooses who reads a disk that the header gate has passed: our own code for RAW and the ZVHDs, caged QEMU for the rest."""
+"""Chooses who reads a disk that passed the header gate: our own code for RAW, QCOW2 and the ZVHDs, caged QEMU for the rest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from tasks.engine.disks import gate
 from tasks.engine.disks.bytesource import FileBytes
 from tasks.engine.disks.codes import refusal
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
+from tasks.engine.disks.qcow2 import read_layout
+from tasks.engine.disks.qcow2_reader import Qcow2Reader
 from tasks.engine.disks.qemu_reader import QemuReader
 from tasks.engine.disks.raw_reader import RawReader
 from tasks.engine.disks.replay import replayed
@@ -25,10 +27,18 @@ def open_disk(window: Window, finding: Finding, *, scratch: Path) -> DiskReader:
             return ZvhdReader(window, finding)
         case DiskFormat.ZVHD2:
             return Zvhd2Reader(window, finding)
+        case DiskFormat.QCOW2 if not has_subclusters(window):
+            return Qcow2Reader(window, finding)
         case DiskFormat.OVA:
             raise ValueError("an OVA is opened by `package`; its disks are opened here one by one")
         case _:
             return _replayed_disk(window, finding, scratch) if finding.needs_replay else QemuReader(window, finding)
+
+
+def has_subclusters(window: Window) -> bool:
+    """Whether a QCOW2 file uses extended L2 entries, which only QEMU decodes here."""
+    with FileBytes(window) as source:
+        return read_layout(source)[0].extended
 
 
 def _replayed_disk(window: Window, finding: Finding, scratch: Path) -> DiskReader:

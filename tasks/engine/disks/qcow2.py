@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 
 from tasks.engine.disks import c_qcow2 as c
 from tasks.engine.disks.bytesource import ByteSource, Depth
@@ -30,6 +31,19 @@ def examine(source: ByteSource, *, max_virtual_size: int, depth: Depth) -> Findi
     if depth != "start":
         check_tables(source, _layout(v2, v3, extensions.get(c.EXTENSION_BITMAPS, b"")), full=depth == "full")
     return Finding(DiskFormat.QCOW2, v2.size)
+
+
+class Compression(IntEnum):
+    """How compressed clusters are packed: the header's compression_type."""
+
+    ZLIB = 0
+    ZSTD = 1
+
+
+def read_layout(source: ByteSource) -> tuple[Layout, Compression]:
+    """Where the tables of a file that passed `examine` are, and how its clusters are compressed."""
+    v2, v3 = _read_header(source)
+    return _layout(v2, v3, b""), Compression(v3.compression_type)
 
 
 def _read_header(source: ByteSource) -> tuple[c.HeaderV2, c.HeaderV3]:

@@ -51,7 +51,7 @@ class DomainSpec:
 
 
 def domain_xml(spec: DomainSpec) -> str:
-    """The domain's XML. Disks are vda, vdb ...; the seed is sda."""
+    """The domain's XML. Disks are vda, vdb ...; the seed comes behind them."""
     if not 1 <= len(spec.disks) <= MAX_DISKS:
         raise RequestRefused("disks", f"a guest has between 1 and {MAX_DISKS} disks, not {len(spec.disks)}")
     root = ET.Element("domain", type="kvm" if spec.kvm else "qemu")
@@ -61,7 +61,7 @@ def domain_xml(spec: DomainSpec) -> str:
     for index, disk in enumerate(spec.disks):
         devices.append(_disk(disk, index=index))
     if spec.seed is not None:
-        devices.append(_cdrom(spec.seed))
+        devices.append(_seed_disk(spec.seed))
     _consoles(devices, spec)
     if spec.network:
         devices.append(_network(spec.ecs_id))
@@ -117,12 +117,17 @@ def _disk(disk: DiskSpec, *, index: int) -> ET.Element:
     return element
 
 
-def _cdrom(seed: Path) -> ET.Element:
-    element = ET.Element("disk", type="file", device="cdrom")
+def _seed_disk(seed: Path) -> ET.Element:
+    """A read-only virtio disk: whoever boots from virtio has its driver, while cloud kernels lack those of CD drives.
+
+    cloud-init finds it by its label wherever it is.
+    """
+    element = ET.Element("disk", type="file", device="disk")
     ET.SubElement(element, "driver", name="qemu", type="raw")
     ET.SubElement(element, "source", file=str(seed))
-    ET.SubElement(element, "target", dev="sda", bus="sata")
+    ET.SubElement(element, "target", dev="vdz", bus="virtio")
     ET.SubElement(element, "readonly")
+    ET.SubElement(element, "serial").text = "cidata"
     return element
 
 

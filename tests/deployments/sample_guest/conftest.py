@@ -1,4 +1,4 @@
-"""Fixtures that fetch and build the sample guest once a session; booting it is running_sample.py's part."""
+"""The guest's own BusyBox; booting the whole guest is running_sample.py's part."""
 
 from __future__ import annotations
 
@@ -6,22 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sample_guest import build, fetch
-from deployments.sample_guest.packages import contents, default_folder, fetched
-
-
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """The fetched packages; downloads them where setup has not run yet."""
-    folder = default_folder()
-    fetch(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def sample_disk(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The freshly built disk; nobody writes to it."""
-    return build(tmp_path_factory.mktemp("sample") / "sample.raw", packages=packages)
+from deployments.sample_guest.packages import contents, fetched
 
 
 @pytest.fixture(scope="session")

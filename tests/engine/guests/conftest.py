@@ -10,17 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import libvirt
 import pytest
 
-from deployments.sample_guest import build, fetch
-from deployments.sample_guest.packages import default_folder
 from tasks.engine.guests import domain
 from tasks.engine.guests.backing import Backing, FileBacking
 from tasks.engine.guests.domain_xml import DiskSpec, DomainSpec
 from tasks.engine.guests.hypervisor import Hypervisor
 from tasks.engine.guests.overlay import create_overlay
-from tasks.engine.settings import load_settings
 
 READER = bytes.fromhex(
     "31c0 8ed8 8ed0 bc007c"  # xor ax,ax; mov ds,ax; mov ss,ax; mov sp,0x7c00
@@ -39,42 +35,15 @@ def boot_disk(path: Path, code: bytes) -> Path:
 
 
 @pytest.fixture(scope="session")
-def uri() -> str:
-    """The host's libvirt, started where nothing runs it; it may be shared and is left running."""
-    address = load_settings().libvirt_uri
-    with Hypervisor(address) as hypervisor:
-        try:
-            libvirt.registerErrorHandler(lambda *_: None, None)
-            libvirt.open(address).close()
-        except libvirt.libvirtError:
-            for daemon in ("virtlogd", "virtlockd", "libvirtd"):
-                subprocess.run([daemon, "-d"], check=True, timeout=30)
-            _wait_for(address)
-        assert hypervisor.connection.isAlive()
-    return address
-
-
-def _wait_for(address: str) -> None:
-    for _ in range(100):
-        try:
-            libvirt.open(address).close()
-            return
-        except libvirt.libvirtError:
-            time.sleep(0.1)
+def uri(libvirt_uri: str) -> str:
+    """The host's libvirt."""
+    return libvirt_uri
 
 
 @pytest.fixture
 def hypervisor(uri: str) -> Iterator[Hypervisor]:
     with Hypervisor(uri) as opened:
         yield opened
-
-
-@pytest.fixture(scope="session")
-def open_folder() -> Iterator[Path]:
-    """pytest's own folders are closed to QEMU's user; this one is not."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ims-tests-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
 
 
 @pytest.fixture
@@ -87,13 +56,9 @@ def folder(open_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def sample(open_folder: Path) -> FileBacking:
+def sample(sample_disk: Path) -> FileBacking:
     """The sample guest's disk; nobody writes to it."""
-    packages = default_folder()
-    fetch(packages)
-    disk = build(open_folder / "sample" / "sample.raw", packages=packages)
-    disk.parent.chmod(0o711)
-    return FileBacking(path=disk, virtual_size=disk.stat().st_size)
+    return FileBacking(path=sample_disk, virtual_size=sample_disk.stat().st_size)
 
 
 @pytest.fixture

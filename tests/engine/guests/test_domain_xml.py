@@ -95,11 +95,13 @@ def test_uefi_leaves_the_firmware_to_libvirt():
     assert root.findtext("os/nvram") == "/d/nvram.fd"
 
 
-def test_seed_is_a_read_only_cdrom():
+def test_seed_is_a_read_only_disk_behind_the_others():
     root = described(replace(SPEC, seed=Path("/d/seed.iso")))
-    cdrom = root.find("devices/disk[@device='cdrom']")
-    assert cdrom is not None
-    assert cdrom.find("readonly") is not None
+    seed = root.findall("devices/disk")[-1]
+    assert seed.find("source").attrib == {"file": "/d/seed.iso"}
+    assert seed.find("target").attrib == {"dev": "vdz", "bus": "virtio"}
+    assert seed.find("readonly") is not None
+    assert seed.find("boot") is None
 
 
 def test_backing_address_is_escaped_for_qemu():

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sample_guest import build, fetch
-from deployments.sample_guest.packages import default_folder
 from tasks.engine.inspection.guestfs import DiskSource
 
 MakeDisk = Callable[[str], Path]
@@ -33,14 +31,11 @@ def make_disk(tmp_path: Path) -> MakeDisk:
 
 
 @pytest.fixture(scope="session")
-def served_sample() -> Iterator[DiskSource]:
+def served_sample(sample_disk: Path) -> Iterator[DiskSource]:
     """The sample guest's disk as an NBD export."""
     with tempfile.TemporaryDirectory(prefix="ims-tests-") as name:
-        packages = default_folder()
-        fetch(packages)
-        disk = build(Path(name, "sample.raw"), packages=packages)
         socket = Path(name, "nbd.sock")
-        server = subprocess.Popen(["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", str(disk)])
+        server = subprocess.Popen(["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", str(sample_disk)])
         try:
             deadline = time.monotonic() + 30
             while not socket.exists():

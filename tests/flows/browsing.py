@@ -1,0 +1,105 @@
+"""The Prefect UI in a headless Chromium, used as a person does: by labels, buttons and what stands on the page. No tests here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox",  # Chromium's own sandbox does not work for root
+    "--no-proxy-server",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+WINDOW = (1400, 900)
+PATIENCE_MS = 30_000
+"""For what the page itself does; a busy machine needs seconds to draw it."""
+RUN_MS = 180_000
+"""For a run: the worker asks for work every few seconds, then starts a process."""
+ENDED = re.compile("^(Completed|Failed|Crashed|Cancelled)$")
+
+
+@contextmanager
+def prefect_ui(address: str, login: str) -> Iterator[Page]:
+    """A page of the UI at this address, logged in. Ends the browser."""
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(address)
+            page.get_by_placeholder("admin:pass").fill(login)
+            page.get_by_role("button", name="Login").click()
+            yield page
+        finally:
+            browser.close()
+
+
+@dataclass(frozen=True)
+class RunForm:
+    """The form of a deployment's custom run."""
+
+    page: Page
+
+    @classmethod
+    def open(cls, page: Page, deployment: str) -> RunForm:
+        page.get_by_role("link", name="Deployments").first.click()
+        row = page.get_by_role("row").filter(has_text=deployment)
+        row.get_by_role("link", name=deployment, exact=True).first.click()  # the second one is its flow
+        page.get_by_role("button", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Custom run").click()
+        expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+        return cls(page)
+
+    def fill(self, **fields: str) -> None:
+        """Write into text fields; `name` is the parameter's, the run's own is labelled otherwise."""
+        for label, text in fields.items():
+            self.page.get_by_label(re.compile(rf"^{label}( \(Optional\))?$")).fill(text)
+
+    def choices(self, label: str) -> list[str]:
+        """What the select of this field offers."""
+        self.page.get_by_role("button", name=f"Select {label}").click()
+        offered = self.page.get_by_role("option").all_inner_texts()
+        self.page.keyboard.press("Escape")
+        return offered
+
+    def choose(self, **fields: str) -> None:
+        for label, choice in fields.items():
+            self.page.get_by_role("button", name=f"Select {label}").click()
+            self.page.get_by_role("option", name=choice, exact=True).click()
+
+    def submit(self) -> None:
+        self.page.get_by_role("button", name="Submit").click()
+
+    def start(self) -> None:
+        """Submit, and go to the page of the run."""
+        self.submit()
+        self.page.get_by_role("link", name="View run").click()
+        self.page.wait_for_url("**/runs/flow-run/**")
+
+
+def end_of_run(page: Page) -> str:
+    """The state in which the run of this page ended."""
+    state = page.get_by_role("main").get_by_text(ENDED).first
+    expect(state).to_be_visible(timeout=RUN_MS)
+    return state.inner_text()
+
+
+def open_artifact(page: Page, title: str) -> Locator:
+    """From a run's page to what stands in one of its artifacts."""
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_role("link", name=title).click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()  # its latest version
+    content = page.get_by_role("tabpanel", name="Artifact")
+    expect(content).to_be_visible()
+    return content
