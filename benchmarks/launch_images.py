@@ -19,9 +19,10 @@ from deployments.sample_guest.disk import MIB, ROOT_SIZE, ROOT_START
 from tasks.engine.blobs.objects import ObjectStore
 from tasks.engine.geometry import SECTOR_SIZE
 
-CLUSTER = 64 << 10
-SEED = 24 << 10
-"""Random bytes that fill a cluster by repetition: data that compresses about as well as an operating system's files."""
+BLOCK = 16 << 10
+SEED = 6 << 10
+"""Random bytes that fill a block by repetition: data that compresses about as well as an operating system's files, and in
+a cluster of the peer's as well as in a chunk."""
 
 PIECE = 256 * MIB
 GUEST_DATA = 38 * MIB
@@ -82,8 +83,8 @@ def _pieces(total: int) -> Iterator[int]:
 
 def _random_file(path: Path, length: int) -> Path:
     with path.open("wb") as file:
-        for _ in range(length // CLUSTER):
-            file.write((os.urandom(SEED) * (CLUSTER // SEED + 1))[:CLUSTER])
+        for _ in range(length // BLOCK):
+            file.write((os.urandom(SEED) * (BLOCK // SEED + 1))[:BLOCK])
     return path
 
 

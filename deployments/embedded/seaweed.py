@@ -20,6 +20,8 @@ from tasks.engine.errors import HostUnavailable
 INNER = ("admin", "filer", "master", "s3", "volume")
 TOKENS = ("JWT_SIGNING_KEY", "JWT_SIGNING_READ_KEY", "JWT_FILER_SIGNING_KEY", "JWT_FILER_SIGNING_READ_KEY")
 COMPONENTS = ("admin", "client", "filer", "master", "s3", "volume", "worker")
+COLLECTOR = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+"""Go's garbage collector, told to run less often: an eighth of the store's processor time for some 200 MB of memory."""
 
 
 def service(site: Site, inner: dict[str, int]) -> Service:
@@ -100,6 +102,7 @@ def _secrets(site: Site) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": settings.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key.get_secret_value(),
         "WEED_GRPC_CA": str(certificate),
+        **COLLECTOR,
         **inner,
         **grpc,
     }

@@ -14,7 +14,7 @@ from deployments.embedded import site as sites
 from deployments.embedded.reports import ServiceStatus, Status
 from deployments.embedded.services import Service
 from deployments.embedded.site import Site
-from tasks.engine.errors import OperationBusy
+from tasks.engine.errors import HostUnavailable, OperationBusy
 from tasks.engine.settings import Settings
 
 LOCK_FILE = "run/up.lock"
@@ -27,15 +27,7 @@ def up(settings: Settings) -> Status:
     """Start what is not running and prepare what it must hold. Raises ImsError; what did start stays up."""
     layout.make_folders(settings.home)
     with _exclusive(settings.home / LOCK_FILE):
-        site = sites.choose(settings)
-        _all(
-            [
-                lambda: _store(site),
-                lambda: _prefect(site),
-                _libvirt_of(site),
-                lambda: _catalog(site),
-            ]
-        )
+        site = _ground(settings)
         _all(
             [
                 lambda: _ensure(site, agent.service(site)),
@@ -44,6 +36,22 @@ def up(settings: Settings) -> Status:
             ]
         )
     return status(settings)
+
+
+def _ground(settings: Settings) -> Site:
+    """Choose the site and start what everything else needs; a port that another program took meanwhile is moved once."""
+    try:
+        return _start_ground(settings)
+    except HostUnavailable as error:
+        if "in use" not in error.message:
+            raise
+    return _start_ground(settings)
+
+
+def _start_ground(settings: Settings) -> Site:
+    site = sites.choose(settings)
+    _all([lambda: _store(site), lambda: _prefect(site), _libvirt_of(site), lambda: _catalog(site)])
+    return site
 
 
 def down(settings: Settings) -> Status:

@@ -1,4 +1,4 @@
-"""The Prefect UI in a headless Chromium, used as a person does: by labels, buttons and what stands on the page. No tests here."""
+"""The Prefect UI in a headless Chromium, used by labels, buttons and what stands on the page. No tests here."""
 
 from __future__ import annotations
 
@@ -68,15 +68,24 @@ class RunForm:
 
     def choices(self, label: str) -> list[str]:
         """What the select of this field offers."""
-        self.page.get_by_role("button", name=f"Select {label}").click()
-        offered = self.page.get_by_role("option").all_inner_texts()
-        self.page.keyboard.press("Escape")
+        with self._select(label) as options:
+            offered = options.all_inner_texts()
+            self.page.keyboard.press("Escape")
         return offered
 
     def choose(self, **fields: str) -> None:
         for label, choice in fields.items():
-            self.page.get_by_role("button", name=f"Select {label}").click()
-            self.page.get_by_role("option", name=choice, exact=True).click()
+            with self._select(label):
+                self.page.get_by_role("option", name=choice, exact=True).click()
+
+    @contextmanager
+    def _select(self, label: str) -> Iterator[Locator]:
+        """The open select's options; it must be closed inside, and fades before the next one may be opened."""
+        self.page.get_by_role("button", name=f"Select {label}").click()
+        options = self.page.get_by_role("option")
+        expect(options).not_to_have_count(0)
+        yield options
+        expect(options).to_have_count(0)
 
     def submit(self) -> None:
         self.page.get_by_role("button", name="Submit").click()
