@@ -17,7 +17,6 @@ from minio import Minio
 from benchmarks.launch_host import Host, wait_until
 from benchmarks.launch_images import Image
 from tasks.engine.guests import domain
-from tasks.engine.guests.accelerator import choose_accelerator
 from tasks.engine.guests.backing import AnyBacking, Backing, FileBacking
 from tasks.engine.guests.domain_xml import DiskSpec, DomainSpec
 from tasks.engine.guests.hypervisor import Hypervisor
@@ -48,13 +47,14 @@ class Launcher:
 
     host: Host
     hypervisor: Hypervisor
+    kvm: bool
 
-    def ours(self, image: Image, *, until_ready: bool) -> Launch:
-        """From the chunk server, which has nothing cached."""
+    def ours(self, image: Image) -> Launch:
+        """From the chunk server, which has nothing cached, until the guest is ready."""
         self.host.restart_agent()
         socket = self.host.settings.exports_socket
         backing = Backing(socket=socket, export=image.digest, virtual_size=image.virtual_size)
-        return self._launch(lambda _: backing, until_ready=until_ready)
+        return self._launch(lambda _: backing, until_ready=True)
 
     def peer(self, image: Image, *, client: Minio, bucket: str, until_ready: bool) -> Launch:
         """From a raw file, made of the downloaded image."""
@@ -86,14 +86,13 @@ class Launcher:
             remove_folder(files)
 
     def _spec(self, ecs_id: UUID, files: EcsFiles, backing: AnyBacking) -> DomainSpec:
-        settings = self.host.settings
         create_overlay(files.overlay(0), backing=backing, virtual_size=backing.virtual_size)
         write_seed(files.seed, Seed(instance_id=ecs_id, hostname="bench"))
         return DomainSpec(
             ecs_id=ecs_id,
             disks=[DiskSpec(overlay=files.overlay(0), backing=backing)],
             console=files.console,
-            kvm=choose_accelerator(settings.accelerator, home=settings.home).kind == "kvm",
+            kvm=self.kvm,
             seed=files.seed,
         )
 

@@ -1,6 +1,6 @@
-"""A host for the launch benchmarks: its own IMS_HOME, libvirt, and the host agent, which every launch finds with nothing cached.
+"""A host for the launch benchmarks: an IMS_HOME of its own, libvirt, and the host agent, which every launch finds cold.
 
-The store is whoever calls's; the guests are `launch_guests`'.
+The store is given; the guests are `launch_guests`' matter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Host:
 
     def server_peak_bytes(self) -> int:
         """The most memory that nbdkit has had."""
-        assert self._agent is not None  # noqa: S101  # asked only while it serves
+        assert self._agent is not None  # asked only while it serves
         children = Path(f"/proc/{self._agent.pid}/task/{self._agent.pid}/children").read_text().split()
         status = Path(f"/proc/{children[0]}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) << 10

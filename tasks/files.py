@@ -16,7 +16,7 @@ from tasks.engine.disks.package import packaged_disks, unwrapped
 from tasks.engine.disks.wrappers import OutputLimits
 from tasks.engine.settings import load_settings
 from tasks.engine.sources.checksum import parse_checksum, verify_checksum
-from tasks.engine.sources.download import download
+from tasks.engine.sources.download import Room, download
 from tasks.policies import ONCE, RETRIED
 from tasks.preflight import check_source, is_remote, local_file, remote_address
 from tasks.progress import Progress
@@ -110,6 +110,6 @@ def _local(saga: Saga, source: str) -> Path:
     if not is_remote(source):
         return local_file(source)
     url, allow = remote_address(saga.account, source)
-    free = shutil.disk_usage(scratch_of(saga)).free - SPARE_BYTES
-    target = scratch_of(saga) / "source"
-    return download(url, target, allow=allow, max_bytes=max(free, 0), on_bytes=Progress(f"Download {source.split('?')[0]}"))
+    settings, target = load_settings(), scratch_of(saga) / "source"
+    room = Room(allowed=2 * settings.max_disk_bytes, free=shutil.disk_usage(target.parent).free - SPARE_BYTES)
+    return download(url, target, allow=allow, room=room, on_bytes=Progress(f"Download {source.split('?')[0]}"))

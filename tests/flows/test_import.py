@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from commands import Service
+from forge_ova import manifest, ovf, write
 
-from tasks.resources import images_bucket, inbox_bucket
+from tasks.resources import exports_bucket, images_bucket, inbox_bucket
 
 pytestmark = pytest.mark.server
 MakeDisk = Callable[..., Path]
@@ -60,6 +63,32 @@ def test_import_from_the_inbox(service: Service, data_disk: MakeDisk) -> None:
     )
     assert (image["state"], image["disks"][0]["virtual_size"]) == ("active", 8 << 20)
     assert not list((service.home / "scratch").iterdir())
+
+
+def test_import_from_a_url_that_the_operator_allowed(service: Service, data_disk: MakeDisk) -> None:
+    raw = data_disk(6)
+    exports_bucket().upload("some/disk.raw", raw)
+    url = exports_bucket().presign("some/disk.raw", seconds=600)
+    store = urlsplit(url).netloc
+    image = service.ims("image", "import", url, "--name", "from-url", "--format", "raw", IMS_URL_ALLOW=store)
+    assert (image["state"], image["source"]) == ("active", url.split("?")[0])
+    assert "Signature" not in json.dumps(service.ims("image", "show", image["id"]))
+
+
+def test_import_of_an_ova_is_one_image_with_its_disks(service: Service, data_disk: MakeDisk, folder: Path) -> None:
+    disks = {f"disk{number}.vmdk": stream_optimized(data_disk(number)).read_bytes() for number in (7, 8)}
+    described = {"web.ovf": ovf(disks, disk='ovf:capacity="8388608"'), **disks}
+    package = write(folder / "web.ova", {"web.ovf": described["web.ovf"], "web.mf": manifest(described), **disks})
+    image = service.ims("image", "import", str(package), "--name", "two-disks")
+    plain = [service.ims("image", "import", str(data_disk(number)), "--name", f"disk-{number}") for number in (7, 8)]
+    assert [disk["digest"] for disk in image["disks"]] == [digest_of(each) for each in plain]
+
+
+def stream_optimized(raw: Path) -> Path:
+    target = raw.with_suffix(".stream.vmdk")
+    options = ["-O", "vmdk", "-o", "subformat=streamOptimized"]
+    subprocess.run(["qemu-img", "convert", "-f", "raw", *options, str(raw), str(target)], check=True)
+    return target
 
 
 def test_import_repeated_with_its_key_returns_the_same_image(service: Service, data_disk: MakeDisk) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 import httpx
@@ -21,11 +22,26 @@ MAX_REDIRECTS = 5
 BLOCK = 1 << 20
 TIMEOUT = httpx.Timeout(30, connect=10)
 
+
+class Room(NamedTuple):
+    """How large a file may become: by policy, and by the space there is; both in bytes."""
+
+    allowed: int
+    free: int
+
+    def check(self, size: int, *, present: int) -> None:
+        """Raise SourceRefused('too_large') or HostUnavailable('disk_full') for a file of `size` bytes, `present` of them here."""
+        if size > self.allowed:
+            raise SourceRefused("too_large", f"the file is larger than {self.allowed} bytes", remedy="Ask for a larger limit.")
+        if size - present > self.free:
+            raise _no_space()
+
+
 OnBytes = Callable[[int, int | None], None]
 """Called with bytes so far and the total, where the total is known."""
 
 
-def download(url: str, destination: Path, *, allow: str, max_bytes: int, on_bytes: OnBytes | None = None) -> Path:
+def download(url: str, destination: Path, *, allow: str, room: Room, on_bytes: OnBytes | None = None) -> Path:
     """Fetch `url` into `destination`; a partial file beside it (`.part`) is continued. Raises Source* errors."""
     part, memo = destination.with_suffix(".part"), destination.with_suffix(".memo")
     if destination.exists():
@@ -41,10 +57,10 @@ def download(url: str, destination: Path, *, allow: str, max_bytes: int, on_byte
         have = have if resumed else 0
         length = response.headers.get("content-length")
         total = have + int(length) if length and length.isdigit() else None
-        if total is not None and total > max_bytes:
-            raise _too_large(max_bytes)
+        if total is not None:
+            room.check(total, present=have)
         memo.write_text(json.dumps({"validator": _validator(response)}))
-        _write(response, part, have=have, limits=(total, max_bytes), on_bytes=on_bytes)
+        _write(response, part, have=have, total=total, room=room, on_bytes=on_bytes)
     part.rename(destination)
     memo.unlink(missing_ok=True)
     return destination
@@ -90,17 +106,13 @@ def _validator(response: httpx.Response) -> str:
     return etag if etag and not etag.startswith("W/") else str(response.headers.get("last-modified", ""))
 
 
-def _write(
-    response: httpx.Response, part: Path, *, have: int, limits: tuple[int | None, int], on_bytes: OnBytes | None
-) -> None:
-    total, max_bytes = limits
+def _write(response: httpx.Response, part: Path, *, have: int, total: int | None, room: Room, on_bytes: OnBytes | None) -> None:
     try:
         with part.open("r+b" if have else "wb") as out:
             out.seek(have)
             for block in response.iter_raw(BLOCK):
                 have += len(block)
-                if have > max_bytes:
-                    raise _too_large(max_bytes)
+                room.check(have, present=have)
                 out.write(block)
                 if on_bytes:
                     on_bytes(have, total)
@@ -109,14 +121,14 @@ def _write(
         raise SourceUnavailable(f"the download broke off after {have} bytes", remedy="Run it again: it resumes.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HostUnavailable("disk_full", "no space left for the download", remedy="Free space in IMS_HOME.") from error
+            raise _no_space() from error
         raise
     if total is not None and have < total:
         raise SourceUnavailable(f"the download ended after {have} of {total} bytes", remedy="Run it again: it resumes.")
 
 
-def _too_large(max_bytes: int) -> SourceRefused:
-    return SourceRefused("too_large", f"the file is larger than {max_bytes} bytes", remedy="Ask for a larger limit.")
+def _no_space() -> HostUnavailable:
+    return HostUnavailable("disk_full", "no space left for the download", remedy="Free space in IMS_HOME; it resumes.")
 
 
 def fetch_start(url: str, length: int, *, allow: str) -> tuple[bytes, int | None]:

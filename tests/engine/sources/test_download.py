@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 from sites import Site
 
-from tasks.engine.errors import SourceRefused, SourceUnavailable
-from tasks.engine.sources.download import download
+from tasks.engine.errors import HostUnavailable, SourceRefused, SourceUnavailable
+from tasks.engine.sources.download import Room, download
 
 BODY = random.Random(1).randbytes(3 << 20)
 
 
-def fetch(site: Site, folder: Path, *, max_bytes: int = 1 << 30) -> bytes:
-    return download(site.url(), folder / "source", allow=site.allow, max_bytes=max_bytes).read_bytes()
+PLENTY = Room(allowed=1 << 30, free=1 << 30)
+
+
+def fetch(site: Site, folder: Path, *, room: Room = PLENTY) -> bytes:
+    return download(site.url(), folder / "source", allow=site.allow, room=room).read_bytes()
 
 
 def test_download_gives_the_object(site: Site, tmp_path: Path) -> None:
@@ -54,8 +57,20 @@ def test_download_whose_object_shrank_to_what_is_there_starts_over(site: Site, t
 def test_download_over_the_limit_is_refused(site: Site, tmp_path: Path) -> None:
     site.body = BODY
     with pytest.raises(SourceRefused) as caught:
-        fetch(site, tmp_path, max_bytes=1 << 20)
+        fetch(site, tmp_path, room=Room(allowed=1 << 20, free=1 << 30))
     assert caught.value.code == "source.too_large"
+
+
+def test_download_without_space_is_worth_a_retry_and_resumes(site: Site, tmp_path: Path) -> None:
+    site.body, site.break_after = BODY, 2 << 20
+    with pytest.raises(SourceUnavailable):
+        fetch(site, tmp_path)
+    site.break_after = None
+    with pytest.raises(HostUnavailable) as caught:
+        fetch(site, tmp_path, room=Room(allowed=1 << 30, free=1 << 19))
+    assert caught.value.code == "host.disk_full"
+    assert fetch(site, tmp_path) == BODY
+    assert site.ranges[-1] == "bytes=2097152-"
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, SourceRefused), (403, SourceRefused), (503, SourceUnavailable)])
@@ -83,4 +98,4 @@ def test_download_ends_an_endless_redirect(site: Site, tmp_path: Path) -> None:
 
 def test_download_from_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable):
-        download("http://127.0.0.1:9/x", tmp_path / "s", allow="127.0.0.1:9", max_bytes=1)
+        download("http://127.0.0.1:9/x", tmp_path / "s", allow="127.0.0.1:9", room=PLENTY)
