@@ -44,7 +44,7 @@ def _check(flow: Any, parameters: dict[str, Any]) -> None:
         create_model("Parameters", **shape).model_validate(parameters)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = str(first["loc"][-1])
+        field = [part for part in first["loc"] if isinstance(part, str)][-1]
         raise RequestRefused(field, f"{field}: {first['msg']}", remedy="See `ims --help` for what it may be.") from error
 
 

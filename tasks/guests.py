@@ -121,7 +121,7 @@ def pull_base(saga: Saga, ecs_id: str) -> EcsView:
 @task(**RETRIED, task_run_name="stop ECS")
 def stop_guest(saga: Saga, ecs_id: str) -> EcsView:
     """Ask the guest to shut down, cut its power where it does not, and note it."""
-    _own(saga, ecs_id)
+    _require_built(saga.account, ecs_id)
     with hypervisor() as host:
         domain.stop(host, UUID(ecs_id))
     return _move(saga, ecs_id, EcsState.STOPPED)
@@ -129,7 +129,8 @@ def stop_guest(saga: Saga, ecs_id: str) -> EcsView:
 
 @task(**RETRIED, task_run_name="start ECS")
 def start_guest(saga: Saga, ecs_id: str) -> EcsView:
-    """Start a stopped ECS from its own files."""
+    """Start a stopped ECS from its own files, or one whose host was restarted."""
+    _require_built(saga.account, ecs_id)
     spec, ecs = _spec(saga.account, ecs_id)
     if not ecs.standalone:
         require_server()
@@ -141,7 +142,8 @@ def start_guest(saga: Saga, ecs_id: str) -> EcsView:
 @task(**RETRIED, task_run_name="delete ECS")
 def delete_guest(saga: Saga, ecs_id: str) -> EcsView:
     """End the guest, remove its files, leave the row's tombstone."""
-    _own(saga, ecs_id)
+    with catalog() as session:
+        _here(session, saga.account, ecs_id)
     discard_guest(ecs_id)
     with catalog(write=True) as session:
         ecs = get_ecs(session, account=saga.account, ecs_id=ecs_id)
@@ -173,13 +175,16 @@ def files_of(ecs_id: str) -> EcsFiles:
     return ecs_files(load_settings().ecs_folder, UUID(ecs_id))
 
 
-def _own(saga: Saga, ecs_id: str) -> None:
+def _require_built(account: str, ecs_id: str) -> None:
+    """Only what was launched whole may be stopped and started."""
     with catalog() as session:
-        _here(session, saga.account, ecs_id)
+        state = _here(session, account, ecs_id).state
+    if state not in (EcsState.ACTIVE, EcsState.STOPPED):
+        raise StateRefused("ecs", "state", f"ECS {ecs_id} is {state}", remedy="Wait for its launch, or delete it.")
 
 
 def _here(session: Session, account: str, ecs_id: str) -> Ecs:
-    """The account's ECS, which must be on this host and not under construction."""
+    """The account's ECS, which must be on this host."""
     ecs = get_ecs(session, account=account, ecs_id=ecs_id)
     if ecs.host != load_settings().host:
         raise StateRefused("ecs", "elsewhere", f"ECS {ecs_id} is on host {ecs.host}", remedy="Run it there.")

@@ -8,27 +8,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
 log = logging.getLogger("ims.progress")
+log.setLevel(logging.INFO)  # Prefect adds its handlers to `ims` and leaves the level at the root's
 ARTIFACT_SECONDS = 1.0
 LOG_SECONDS = 5.0
 
 
 class Progress:
-    """Bytes done of a known or unknown total. Thread-safe; calls from hot loops cost a clock reading."""
+    """Bytes done of a known or unknown total. Thread-safe; calls from hot loops cost a clock reading.
+
+    The artifact is made when there is something to show, so a step that had nothing to do leaves none.
+    """
 
     def __init__(self, title: str, *, total: int | None = None) -> None:
         self._title = title
         self._total = total
         self._begun = self._shown = self._logged = time.monotonic()
         self._lock = threading.Lock()
-        self._artifact = _create_artifact(title)
+        self._artifact: UUID | None = None
 
     def __call__(self, done: int, total: int | None = None) -> None:
         now = time.monotonic()
@@ -48,7 +50,9 @@ class Progress:
     def finish(self, done: int) -> None:
         """Say the last word whatever the throttle thinks."""
         self._total = done
-        self._publish(done, self.describe(done, seconds=time.monotonic() - self._begun))
+        text = self.describe(done, seconds=time.monotonic() - self._begun)
+        self._publish(done, text)
+        log.info(text)
 
     def describe(self, done: int, *, seconds: float) -> str:
         """`Transfer web: 120 of 534 MB, 96 MB/s, 4 s left`; decimal megabytes."""
@@ -58,6 +62,7 @@ class Progress:
         return f"{self._title}: {amount}, {rate / 1e6:.0f} MB/s{left}"
 
     def _publish(self, done: int, text: str) -> None:
+        self._artifact = self._artifact or _create_artifact(self._title)
         if self._artifact is None:
             return
         share = 100.0 * done / self._total if self._total else 0.0
@@ -69,9 +74,3 @@ def _create_artifact(title: str) -> UUID | None:
         return None
     created = create_progress_artifact(progress=0.0, description=title)
     return created if isinstance(created, UUID) else None
-
-
-@contextmanager
-def progress(title: str, *, total: int | None = None) -> Iterator[Progress]:
-    """A Progress for the length of a step."""
-    yield Progress(title, total=total)

@@ -10,6 +10,7 @@ from prefect.events import emit_event
 
 from models.images import get_image
 from models.tables import Image
+from models.vocabulary import DiskKind
 from tasks.policies import ONCE
 from tasks.resources import catalog
 from tasks.sagas import Saga
@@ -57,7 +58,7 @@ def image_markdown(image: Image, view: ImageView) -> str:
         ("Format", view.format or "as found"),
         ("System", " ".join(filter(None, (view.os_distro, view.os_version, view.architecture))) or "none recognised"),
         ("Boot proof", f"**{view.boot_proof}** {_proof(image)}"),
-        ("Smallest disk", f"{view.min_disk_gib} GiB"),
+        ("Smallest disk", f"{view.min_disk_gib} GiB" if _launches(view) else "none: it holds no system"),
         ("Data on its disks", _size(data)),
         ("Stored", f"{_size(view.bytes_stored)} ({_share(view.bytes_stored, data)} of the data)"),
         ("New in the store", f"{_size(view.bytes_new)} ({_share(view.bytes_new, view.bytes_stored)} of what is stored)"),
@@ -67,7 +68,8 @@ def image_markdown(image: Image, view: ImageView) -> str:
         parts.append(f"## Screen at the end of the boot check\n\n![screen](data:image/png;base64,{picture})")
     if tail := image.boot_detail.get("console_tail"):
         parts.append(f"## End of its console\n\n{_fenced(str(tail)[-4000:])}")
-    parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
+    if _launches(view):
+        parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
     return "\n\n".join(parts)
 
 
@@ -85,6 +87,10 @@ def ecs_markdown(view: EcsView) -> str:
         ("Ready", f"after {view.seconds_to_ready} s: {ready or 'it runs and showed neither agent nor login'}"),
     ]
     return f"# ECS {_cell(view.name)}\n\n{_table(('', ''), rows)}\n\nIts console: `ims ecs console {view.id}`"
+
+
+def _launches(view: ImageView) -> bool:
+    return any(disk.kind == DiskKind.SYSTEM for disk in view.disks)
 
 
 def _disks(view: ImageView) -> str:

@@ -101,7 +101,9 @@ def _boots(image: Image, disk: Disk) -> list[tuple[BootMode, BootEvidence]]:
             memory_mib=max(1024, image.min_memory_mib),
             timeout_seconds=settings.boot_timeout_seconds,
         )
-        evidence = boot_check([backing_of(disk)], check, progress=_Teller())
+        teller = _Teller()
+        evidence = boot_check([backing_of(disk)], check, progress=teller)
+        teller(evidence.level, evidence.seconds)
         tried.append((mode, evidence))
         if evidence.level.rank > BootLevel.DISK.rank:
             break
@@ -112,7 +114,7 @@ class _Teller:
     """Says each level once, when it is reached."""
 
     def __init__(self) -> None:
-        self._last: BootLevel | None = None
+        self._last = BootLevel.NONE
 
     def __call__(self, level: BootLevel, seconds: float) -> None:
         if level is not self._last:
@@ -153,8 +155,10 @@ def _inspect(disk: Disk) -> GuestFacts:
     require_server()
     source = DiskSource(load_settings().exports_socket, export=disk.digest or "")
     found = inspect([source], InspectionLimits(kvm=accelerator().kind == "kvm"))
-    log.info("Inspection: %s", found.product_name if found.known else found.reason)
-    return _guest_facts(found)
+    facts = _guest_facts(found)
+    known = " ".join(filter(None, (facts.os_distro, facts.os_version, facts.architecture)))
+    log.info("Inspection: %s", known if found.known else found.reason)
+    return facts
 
 
 def _guest_facts(found: OsFacts) -> GuestFacts:

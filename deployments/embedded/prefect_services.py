@@ -67,12 +67,21 @@ def worker(site: Site) -> Service:
         ),
         address=f"work pool {pool}",
         ready=lambda since: _worker_online(site, since),
-        # Prefect's runner keeps its files in one folder of a fixed name there, which another user may already own under /tmp.
-        environment={**site.environment, "DO_NOT_TRACK": "1", "TMPDIR": str(site.home / "tmp")},
+        environment=_worker_environment(site),
         umask=0o022,  # QEMU's user must reach the ECS folders that a run makes
         start_seconds=120,
         stop_seconds=15,
     )
+
+
+def _worker_environment(site: Site) -> dict[str, str]:
+    return {
+        **site.environment,
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "ims",  # the steps' own lines belong to the run
+        # Prefect's runner keeps its files in one folder of a fixed name there, which another user may already own under /tmp.
+        "TMPDIR": str(site.home / "tmp"),
+    }
 
 
 def _worker_online(site: Site, since: float) -> bool:

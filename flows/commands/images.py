@@ -26,8 +26,12 @@ def check(given: Namespace) -> dict[str, Any]:
     from tasks.preflight import check_source
 
     declared = DiskFormat(given.format) if given.format else None
+    account = load_settings().account
+    if given.source.startswith("inbox:"):
+        with catalog() as session:
+            require_account(session, account=account)
     try:
-        found = check_source(load_settings().account, given.source, declared=declared)
+        found = check_source(account, given.source, declared=declared)
     except DiskRefused as error:
         refused: dict[str, Any] = {"verdict": "refused", "code": error.code, "message": error.message}
         return refused | {"format": given.format, "virtual_size": None, "exit_code": 2}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from commands import Service
 
@@ -142,6 +143,26 @@ def test_export_holds_the_same_disk(
     assert answer["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
     assert content(target, format) == hashlib.sha256(sample.read_bytes()).hexdigest()
     target.unlink()
+
+
+def test_export_without_a_path_is_handed_out_by_an_address(service: Service, sample_image: dict[str, Any]) -> None:
+    answer = service.ims("image", "export", sample_image["id"], "--format", "zvhd2")
+    body = httpx.get(answer["url"], timeout=60).content
+    assert (hashlib.sha256(body).hexdigest(), len(body)) == (answer["sha256"], answer["size"])
+    taken = ["--format", "raw", "--to", "/etc/passwd"]
+    assert service.refused("image", "export", sample_image["id"], *taken) == "request.target_exists"
+
+
+def test_standalone_ecs_needs_nothing_but_its_own_file(service: Service, sample_image: dict[str, Any]) -> None:
+    ecs = service.ims("ecs", "launch", sample_image["id"], "--name", "alone", "--flavor", "tiny", "--standalone")
+    assert (ecs["state"], ecs["standalone"]) == ("active", True)
+    service.ims("ecs", "stop", "alone")
+    overlay = service.home / "ecs" / ecs["id"] / "disk-0.qcow2"
+    info = json.loads(subprocess.run(["qemu-img", "info", "--output=json", str(overlay)], capture_output=True).stdout)
+    assert "backing-filename" not in info
+    assert service.ims("ecs", "start", "alone")["state"] == "active"
+    assert agent_answers(ecs["id"])
+    service.ims("ecs", "delete", "alone")
 
 
 def content(path: Path, format: DiskFormat) -> str:

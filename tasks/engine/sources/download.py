@@ -30,7 +30,7 @@ class Room(NamedTuple):
     free: int
 
     def check(self, size: int, *, present: int) -> None:
-        """Raise SourceRefused('too_large') or HostUnavailable('disk_full') for a file of `size` bytes, `present` of them here."""
+        """Raise SourceRefused or HostUnavailable(disk_full) for a file of `size` bytes, `present` of which are here."""
         if size > self.allowed:
             raise SourceRefused("too_large", f"the file is larger than {self.allowed} bytes", remedy="Ask for a larger limit.")
         if size - present > self.free:
