@@ -32,19 +32,21 @@ def import_image(
     with saga(call) as held:
         if held.result is not None:
             return ImageView.model_validate(held.result)
-        files.check_services()
-        size = files.preflight(held.account, source, format, checksum)
-        facts = images.request_facts(source, format, checksum, size=size)
-        image_id = images.queue_image(held, name, facts, options)
-        path = files.obtain_file(held, source, checksum)
-        disks = files.examine_file(held, path, format)
-        images.reserve_space(held, image_id, disks[0].format, sum(disk.virtual_size for disk in disks))
-        for disk in disks:
-            images.note_disk(held, image_id, store_disk(held, disk))
-        images.begin_verification(held, image_id)
-        verification.inspect_image(held, image_id)
-        if verify == "boot":
-            verification.check_boot(held, image_id)
+        image_id = images.activated(held)
+        if image_id is None:
+            files.check_services()
+            size = files.preflight(held.account, source, format, checksum)
+            facts = images.request_facts(source, format, checksum, size=size)
+            image_id = images.queue_image(held, name, facts, options)
+            path = files.obtain_file(held, source, checksum)
+            disks = files.examine_file(held, path, format)
+            images.reserve_space(held, image_id, disks[0].format, sum(disk.virtual_size for disk in disks))
+            for disk in disks:
+                images.note_disk(held, image_id, store_disk(held, disk))
+            images.begin_verification(held, image_id)
+            verification.inspect_image(held, image_id)
+            if verify == "boot":
+                verification.check_boot(held, image_id)
         view = images.activate(held, image_id)
         files.discard_scratch(held)
         report_image(held, image_id)

@@ -82,7 +82,7 @@ def activate(saga: Saga, image_id: str) -> ImageView:
     with catalog(write=True) as session:
         heartbeat(session, lease=saga.held)
         image = own_image(session, account=saga.account, image_id=image_id)
-        if image.state is not ImageState.ACTIVE:
+        if image.state not in (ImageState.ACTIVE, ImageState.DEACTIVATED):
             activate_image(session, image=image, by=saga.actor)
         view = image_view(image, account=saga.account)
     saga.result = view.model_dump(mode="json")
@@ -98,6 +98,13 @@ def delete(saga: Saga, image_id: str) -> ImageView:
         view = image_view(image, account=saga.account)
     saga.result = view.model_dump(mode="json")
     return view
+
+
+def activated(saga: Saga) -> str | None:
+    """The image that an earlier attempt made active before it was killed; None where there is work left."""
+    with catalog() as session:
+        image = session.get(Image, saga.subject) if saga.subject else None
+        return image.id if image is not None and image.state in (ImageState.ACTIVE, ImageState.DEACTIVATED) else None
 
 
 def image_id_of(account: str, wanted: str) -> str:

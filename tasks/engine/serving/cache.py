@@ -48,12 +48,18 @@ class ChunkCache:
         with self._lock:
             return digest in self._memory or digest in self._sizes
 
-    def get(self, digest: ChunkDigest) -> bytes | None:
-        """The chunk's raw bytes, or None. A file whose bytes do not match its name is dropped and counts as absent."""
+    def recall(self, digest: ChunkDigest) -> bytes | None:
+        """The chunk's raw bytes where they are in memory, else None; costs nothing."""
         with self._lock:
             if (raw := self._memory.get(digest)) is not None:
                 self._memory.move_to_end(digest)
-                return raw
+            return raw
+
+    def get(self, digest: ChunkDigest) -> bytes | None:
+        """The chunk's raw bytes, or None. A file whose bytes do not match its name is dropped and counts as absent."""
+        if (raw := self.recall(digest)) is not None:
+            return raw
+        with self._lock:
             if digest not in self._sizes:
                 return None
             self._sizes.move_to_end(digest)

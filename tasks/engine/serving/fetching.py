@@ -33,7 +33,7 @@ class FetchCounts:
 
 
 class ChunkFetcher:
-    """Reads through the cache and coalesces concurrent reads of one chunk into one fetch."""
+    """Reads through the cache and coalesces concurrent reads of one chunk into one fetch, or one verified file read."""
 
     def __init__(self, source: ChunkSource, cache: ChunkCache) -> None:
         self._source = source
@@ -47,7 +47,7 @@ class ChunkFetcher:
         """Raw bytes of one chunk; `filling` marks background work that no guest waits for."""
         if not filling:
             self._last_demand = time.monotonic()
-        if (raw := self.cache.get(digest)) is not None:
+        if (raw := self.cache.recall(digest)) is not None:
             self.counts.hits += 1
             return raw
         with self._lock:
@@ -65,8 +65,9 @@ class ChunkFetcher:
 
     def _fly(self, digest: ChunkDigest, flight: Future[bytes], *, filling: bool) -> None:
         try:
-            raw = self.cache.get(digest)
-            if raw is None:
+            if (raw := self.cache.get(digest)) is not None:
+                self.counts.hits += 1
+            else:
                 raw = self._source.get(digest)
                 self._count(raw, filling=filling)
                 self.cache.put(digest, raw)
