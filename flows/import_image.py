@@ -29,7 +29,7 @@ def import_image(
 ) -> ImageView:
     """Make an image of an external file. Raises Refused for what somebody must change, Unavailable for what may pass."""
     call = Call(kind="import", account=account, key=options.idempotency_key, facts={"name": name, "source": source})
-    with saga(call) as held:
+    with saga(call, undo=files.undo_import) as held:
         if held.result is not None:
             return ImageView.model_validate(held.result)
         image_id = images.activated(held)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
 from tasks.engine.disks.package import packaged_disks, unwrapped
 from tasks.engine.disks.wrappers import OutputLimits
+from tasks.engine.errors import Refused
 from tasks.engine.settings import load_settings
 from tasks.engine.sources.checksum import parse_checksum, verify_checksum
 from tasks.engine.sources.download import Room, download
@@ -97,6 +98,12 @@ def examine_file(saga: Saga, path: Path, declared: DeclaredFormat) -> list[Sourc
 def discard_scratch(saga: Saga) -> None:
     """Remove what this operation kept on the host."""
     shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
+
+
+def undo_import(saga: Saga, error: BaseException) -> None:
+    """A refused import keeps no working file; one that may be tried again keeps its download to resume it."""
+    if isinstance(error, Refused):
+        shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
 
 
 def scratch_of(saga: Saga) -> Path:

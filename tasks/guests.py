@@ -158,7 +158,7 @@ def discard_guest(ecs_id: str) -> None:
     remove_folder(files_of(ecs_id))
 
 
-def undo_launch(saga: Saga) -> None:
+def undo_launch(saga: Saga, _error: BaseException) -> None:
     """A launch that failed leaves its row with the error and nothing on the host."""
     if saga.subject:
         discard_guest(saga.subject)

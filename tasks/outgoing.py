@@ -90,7 +90,7 @@ def report_export(saga: Saga, view: ExportView) -> None:
     publish(key=f"export-{saga.operation_id}", text=f"# Export\n\nThe file is {where}.\n\n{rows}", title="Export")
 
 
-def undo_export(saga: Saga) -> None:
+def undo_export(saga: Saga, _error: BaseException) -> None:
     """A failed export keeps nothing in the scratch folder."""
     shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
 

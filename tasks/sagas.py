@@ -65,6 +65,9 @@ class Saga:
         return Actor(self.account, operation_id=self.operation_id, flow_run_id=self.flow_run_id)
 
 
+Undo = Callable[[Saga, BaseException], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """What identifies a request: the same facts without a key continue the last unfinished run of those facts."""
@@ -80,10 +83,10 @@ class Call:
 
 
 @contextmanager
-def saga(call: Call, *, undo: Callable[[Saga], None] | None = None) -> Iterator[Saga]:
+def saga(call: Call, *, undo: Undo | None = None) -> Iterator[Saga]:
     """Begin or continue the operation of `call`; done when the body ends, failed with its error when it raises.
 
-    `undo` removes what a failed run left outside the catalog; it must bear being repeated.
+    `undo` gets the error and removes what the run left outside the catalog; it must bear being repeated.
     """
     held = _begin(call)
     if held.finished:
@@ -93,7 +96,7 @@ def saga(call: Call, *, undo: Callable[[Saga], None] | None = None) -> Iterator[
         try:
             yield held
         except BaseException as error:
-            _undo(held, undo)
+            _undo(held, undo, error)
             _record_failure(held, error)
             raise
         _record_result(held)
@@ -129,12 +132,12 @@ def _record_result(held: Saga) -> None:
         finish(session, lease=held.held, result=held.result or {})
 
 
-def _undo(held: Saga, undo: Callable[[Saga], None] | None) -> None:
+def _undo(held: Saga, undo: Undo | None, error: BaseException) -> None:
     """The run's own error matters more than one of the clean-up, which the next attempt repeats."""
     if undo is None:
         return
     try:
-        undo(held)
+        undo(held, error)
     except ImsError as failure:
         log.error("operation %s could not be cleaned up after: %s", held.operation_id, failure)
 

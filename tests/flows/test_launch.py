@@ -186,6 +186,7 @@ def test_disk_that_does_not_boot_is_refused_and_kept(service: Service, folder: P
     assert service.refused("image", "import", str(dead), "--name", "dead", IMS_BOOT_TIMEOUT_SECONDS="25") == "boot.none"
     image = next(each for each in service.ims("image", "list")["images"] if each["name"] == "dead")
     assert (image["state"], image["boot_proof"]) == ("error", "none")
+    assert not list((service.home / "scratch").iterdir())
 
 
 def test_deleted_ecs_leaves_nothing(service: Service, ecs: dict[str, Any]) -> None:

@@ -60,11 +60,18 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    """A client that hangs up is part of these tests."""
+
+    def handle_error(self, *_: object) -> None:
+        return
+
+
 @contextmanager
 def serve() -> Iterator[Site]:
     """A Site that is served for as long as the context lasts."""
     site = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
+    server = _Server(("127.0.0.1", 0), _handler(site))
     site.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
