@@ -71,8 +71,10 @@ def obtain_file(saga: Saga, source: str, checksum: str | None) -> Path:
     if checksum:
         title = Progress("Verify checksum", total=path.stat().st_size)
         verify_checksum(path, parse_checksum(checksum), on_bytes=title)
-    limits = OutputLimits(max_bytes=2 * settings.max_disk_bytes)
-    return unwrapped(path, scratch_of(saga) / "content", limits=limits, on_bytes=Progress("Unpack", total=path.stat().st_size))
+    limits, facts = OutputLimits(max_bytes=2 * settings.max_disk_bytes), path.stat()
+    # Named by the file it came from: an earlier attempt may have unpacked another one.
+    content = scratch_of(saga) / f"content-{facts.st_size}-{facts.st_mtime_ns}"
+    return unwrapped(path, content, limits=limits, on_bytes=Progress("Unpack", total=facts.st_size))
 
 
 @task(**RETRIED, task_run_name="examine disks")

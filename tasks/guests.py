@@ -159,8 +159,12 @@ def discard_guest(ecs_id: str) -> None:
 
 
 def undo_launch(saga: Saga, _error: BaseException) -> None:
-    """A launch that failed leaves its row with the error and nothing on the host."""
-    if saga.subject:
+    """A launch that failed leaves its row with the error and nothing on the host; one that got as far as active stays."""
+    if saga.subject is None:
+        return
+    with catalog() as session:
+        building = get_ecs(session, account=saga.account, ecs_id=saga.subject).state is EcsState.BUILDING
+    if building:
         discard_guest(saga.subject)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from tasks.engine.disks import gate
 from tasks.engine.disks.bytesource import FileBytes
 from tasks.engine.disks.formats import EXPORT_FORMATS, DiskFormat, Window
 from tasks.engine.disks.opening import open_disk
+from tasks.engine.errors import HostUnavailable
 from tasks.engine.geometry import CHUNK_SIZE
+from tasks.guests import undo_launch
+from tasks.sagas import Call, saga
 
 pytestmark = pytest.mark.guest
 
@@ -195,3 +199,23 @@ def test_deleted_ecs_leaves_nothing(service: Service, ecs: dict[str, Any]) -> No
     listed = subprocess.run(["virsh", "-c", "qemu:///system", "list", "--all", "--name"], capture_output=True, text=True)
     assert ecs["id"] not in listed.stdout
     assert service.refused("ecs", "show", ecs["id"]) == "ecs.not_found"
+
+
+def test_launch_that_fails_after_it_is_active_keeps_its_guest(service: Service, sample_image: dict[str, Any]) -> None:
+    """What a failed report must not cost: the ECS that already runs."""
+    ecs = service.ims("ecs", "launch", sample_image["id"], "--name", "kept", "--flavor", "tiny")
+    with suppress(HostUnavailable), saga(Call(kind="launch", account="admin"), undo=undo_launch) as held:
+        held.subject = ecs["id"]
+        raise HostUnavailable("report", "the report could not be written")
+    assert service.ims("ecs", "show", "kept")["domain"] == "running"
+    service.ims("ecs", "delete", "kept")
+
+
+def test_launch_that_fails_while_it_builds_leaves_nothing(service: Service, sample_image: dict[str, Any]) -> None:
+    arguments = ["ecs", "launch", sample_image["id"], "--name", "broken", "--flavor", "tiny"]
+    assert service.refused(*arguments, status=3, IMS_LIBVIRT_URI="qemu+unix:///system?socket=/no/such") == "host.libvirt"
+    (row,) = (ecs for ecs in service.ims("ecs", "list")["ecs"] if ecs["name"] == "broken")
+    assert (row["state"], row["error_code"]) == ("error", "host.libvirt")
+    again = service.ims(*arguments)
+    assert (again["id"], again["state"]) == (row["id"], "active")
+    service.ims("ecs", "delete", "broken")
