@@ -20,7 +20,7 @@ from tasks.engine.errors import HostUnavailable
 INNER = ("admin", "filer", "master", "s3", "volume")
 TOKENS = ("JWT_SIGNING_KEY", "JWT_SIGNING_READ_KEY", "JWT_FILER_SIGNING_KEY", "JWT_FILER_SIGNING_READ_KEY")
 COMPONENTS = ("admin", "client", "filer", "master", "s3", "volume", "worker")
-COLLECTOR = {"GOGC": "400", "GOMEMLIMIT": "512MiB"}
+COLLECTOR = {"GOGC": "1000", "GOMEMLIMIT": "512MiB"}
 """Go's garbage collector, told to run less often: an eighth of the store's processor time, for memory up to the limit."""
 
 
