@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 # Words that tie the project to one machine or one package registry. Written so that this line does not match itself.
-FOREIGN := (pypi|pythonhosted|registry[.]npmjs|deb[.]debian|security[.]debian|snapshot[.]debian|proxy[.]golang)[.](org|com)|/opt/(pypi|wheels)|/work/[a-z]+/|extra-inde[x]-url
+FOREIGN := (pypi|pythonhosted|registry[.]npmjs|deb[.]debian|security[.]debian|snapshot[.]debian|proxy[.]golang)[.](org|com)|/(home|root|work)/main/|extra-inde[x]-url
 
 .PHONY: help setup demo check test unit bench up down
 
