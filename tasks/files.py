@@ -99,13 +99,18 @@ def examine_file(saga: Saga, path: Path, declared: DeclaredFormat) -> list[Sourc
 @task(**ONCE, task_run_name="clean up")
 def discard_scratch(saga: Saga) -> None:
     """Remove what this operation kept on the host."""
+    remove_scratch(saga)
+
+
+def remove_scratch(saga: Saga) -> None:
+    """Remove the operation's private folder; one that is gone already is no error."""
     shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
 
 
 def undo_import(saga: Saga, error: BaseException) -> None:
     """A refused import keeps no working file; one that may be tried again keeps its download to resume it."""
     if isinstance(error, Refused):
-        shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
+        remove_scratch(saga)
 
 
 def scratch_of(saga: Saga) -> Path:

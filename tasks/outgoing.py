@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from pathlib import Path
 
 from prefect import task
@@ -15,9 +14,8 @@ from models.vocabulary import ImageState
 from tasks.engine.disks.convert import export_disk
 from tasks.engine.disks.formats import DiskFormat
 from tasks.engine.errors import RequestRefused, StateRefused
-from tasks.engine.settings import load_settings
 from tasks.exports import backing_of, require_server
-from tasks.files import scratch_of
+from tasks.files import remove_scratch, scratch_of
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import Progress
 from tasks.reports import publish
@@ -76,7 +74,7 @@ def hand_out(saga: Saga, path: Path, format: ExportFormat, to: str | None) -> Ex
         bucket.upload(key, path)
         url = bucket.presign(key, seconds=URL_SECONDS)
     sha256, size = _digest(path), path.stat().st_size
-    shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
+    remove_scratch(saga)
     view = ExportView(path=str(path) if to else None, url=url, sha256=sha256, size=size, format=format.value)
     saga.result = view.model_dump(mode="json", exclude={"url"})
     return view
@@ -92,7 +90,7 @@ def report_export(saga: Saga, view: ExportView) -> None:
 
 def undo_export(saga: Saga, _error: BaseException) -> None:
     """A failed export keeps nothing in the scratch folder."""
-    shutil.rmtree(load_settings().scratch / saga.operation_id, ignore_errors=True)
+    remove_scratch(saga)
 
 
 def _new_file(to: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from typing import Literal, Protocol, Self
 
 from tasks.engine.disks.codes import refusal
@@ -70,6 +71,21 @@ class FileBytes:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class FileHolder:
+    """Base of the readers over one file: what `_open` holds stays open until the reader is closed."""
+
+    _open: ExitStack
+
+    def close(self) -> None:
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self

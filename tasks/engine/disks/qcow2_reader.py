@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Self
 
 import zstandard
 
 from tasks.engine.disks import c_qcow2 as c
-from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.bytesource import FileBytes, FileHolder
 from tasks.engine.disks.codes import refusal
 from tasks.engine.disks.formats import Finding, Window
 from tasks.engine.disks.qcow2 import Compression, read_layout
@@ -25,19 +25,17 @@ from tasks.engine.geometry import CHUNK_SIZE, SECTOR_SIZE, PendingChunk, chunk_l
 MAX_ZSTD_WINDOW = 1 << 27
 
 
-class Qcow2Reader:
+class Qcow2Reader(FileHolder):
     """A DiskReader over a QCOW2 file without subclusters; reads may come from many threads."""
 
     def __init__(self, window: Window, finding: Finding) -> None:
         self.virtual_size = finding.virtual_size
-        self._source = FileBytes(window)
-        try:
+        with ExitStack() as stack:
+            self._source = stack.enter_context(FileBytes(window))
             self._layout, self._compression = read_layout(self._source)
             if self._layout.virtual_size != finding.virtual_size or self._layout.extended:
                 raise refusal("header_mismatch", "the QCOW2 header changed since it was examined")
-        except BaseException:
-            self._source.close()
-            raise
+            self._open = stack.pop_all()
 
     def pending_chunks(self) -> Iterator[PendingChunk]:
         """Chunks that a cluster is allocated for, ascending; one L2 table is in memory at a time."""
@@ -115,15 +113,6 @@ class Qcow2Reader:
         if len(data) != self._layout.cluster_size:
             raise refusal("damaged_data", f"a compressed QCOW2 cluster at byte {offset} holds only {len(data)} bytes")
         return data
-
-    def close(self) -> None:
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 Run = tuple[int, int | tuple[int]]

@@ -7,16 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Self
 
-from tasks.engine.disks.bytesource import FileBytes
+from tasks.engine.disks.bytesource import FileBytes, FileHolder
 from tasks.engine.disks.codes import refusal
 from tasks.engine.disks.formats import Finding, Window
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.geometry import CHUNK_SIZE, Extent, PendingChunk, chunk_length, chunks_of
 
 
-class RawReader:
+class RawReader(FileHolder):
     """A DiskReader over a window of a regular file."""
 
     def __init__(self, window: Window, finding: Finding) -> None:
@@ -41,15 +40,6 @@ class RawReader:
             return self._bytes.pread(index * CHUNK_SIZE, chunk_length(index, virtual_size=self.virtual_size))
         except OSError as error:
             raise HostUnavailable("disk_read", f"cannot read {self._window.path}: {error.strerror}") from error
-
-    def close(self) -> None:
-        self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def file_extents(window: Window, *, size: int) -> Iterator[Extent]:

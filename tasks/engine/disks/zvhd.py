@@ -6,11 +6,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Self
 
 from tasks.engine.disks import c_zvhd as c
 from tasks.engine.disks import zvhd_records as records
-from tasks.engine.disks.bytesource import ByteSource, Depth, FileBytes
+from tasks.engine.disks.bytesource import ByteSource, Depth, FileBytes, FileHolder
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
 from tasks.engine.errors import DiskRefused
 from tasks.engine.geometry import PendingChunk
@@ -31,7 +30,7 @@ def examine(source: ByteSource, *, max_virtual_size: int, depth: Depth) -> Findi
     return finding
 
 
-class ZvhdReader:
+class ZvhdReader(FileHolder):
     """A DiskReader over a ZVHD file that `examine` found: decodes one block at a time in the iterating thread."""
 
     def __init__(self, window: Window, finding: Finding) -> None:
@@ -52,15 +51,6 @@ class ZvhdReader:
             chunk = records.chunk_of(data, index, block=block, virtual_size=self.virtual_size)
             if chunk != bytes(len(chunk)):
                 yield PendingChunk(index, partial(bytes, chunk))
-
-    def close(self) -> None:
-        self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _limits(source: ByteSource, virtual_size: int) -> records.Limits:

@@ -10,13 +10,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Self
 
 import zstandard
 
 from tasks.engine.disks import c_zvhd as c
 from tasks.engine.disks import zvhd_records as records
-from tasks.engine.disks.bytesource import ByteSource, Depth, FileBytes
+from tasks.engine.disks.bytesource import ByteSource, Depth, FileBytes, FileHolder
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
 from tasks.engine.disks.zvhd2_layout import Layout, compare_bitmap, indexed, read_header, read_layout
 from tasks.engine.errors import DiskRefused
@@ -33,7 +32,7 @@ def examine(source: ByteSource, *, max_virtual_size: int, depth: Depth) -> Findi
     return Finding(DiskFormat.ZVHD2, layout.virtual_size)
 
 
-class Zvhd2Reader:
+class Zvhd2Reader(FileHolder):
     """A DiskReader over a ZVHD2 file that `examine` found: a chunk's read decodes its block in the calling thread."""
 
     def __init__(self, window: Window, finding: Finding) -> None:
@@ -50,15 +49,6 @@ class Zvhd2Reader:
             indices = records.chunk_indices(place.block, block_size=block_size, virtual_size=self.virtual_size)
             shared = _SharedBlock(self._source, place, self._layout, readers=len(indices))
             yield from (PendingChunk(index, partial(shared.chunk, index)) for index in indices)
-
-    def close(self) -> None:
-        self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class _SharedBlock:
