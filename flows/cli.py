@@ -134,6 +134,8 @@ def _images(nouns: Any, common: argparse.ArgumentParser) -> None:
     listing.add_argument("--all", action="store_true", help="also hidden and deprecated ones")
     _page_options(listing)
     image.add("show", "flows.commands.images:show", "show one image", subject="IMAGE")
+    lineage = image.add("lineage", "flows.commands.images:lineage", "what it came from, and what runs it", subject="IMAGE")
+    lineage.add_argument("--draw", action="store_true", help="draw it as a picture in the Prefect UI")
     export = image.add("export", "flows.commands.images:export", "write a disk of an image to a file", subject="IMAGE")
     export.add_argument("--format", required=True, choices=EXPORTS)
     export.add_argument("--to", metavar="PATH", help="new file; without it, the exports bucket and a presigned URL")
@@ -156,6 +158,9 @@ def _ecs(nouns: Any, common: argparse.ArgumentParser) -> None:
     launch.add_argument("--name", required=True)
     launch.add_argument("--flavor", default="small", help="see `ims flavor list`")
     launch.add_argument("--disk", type=int, metavar="GIB", help="size of the system disk")
+    launch.add_argument(
+        "--data-disk", action="append", type=int, default=[], metavar="GIB", help="add an empty data disk; may be repeated"
+    )
     launch.add_argument("--ssh-key", action="append", default=[], metavar="FILE", help="public key that may log in")
     launch.add_argument("--user-data", metavar="FILE", help="script or cloud-config for first boot")
     launch.add_argument("--standalone", action="store_true", help="also copy the whole base into the ECS's own file")
@@ -166,8 +171,33 @@ def _ecs(nouns: Any, common: argparse.ArgumentParser) -> None:
     console.add_argument("--lines", type=int, default=50)
     shot = ecs.add("screenshot", "flows.commands.guests:screenshot", "save a picture of its screen", subject="ECS")
     shot.add_argument("--to", metavar="PATH", help="default: beside its disk")
+    _capture(ecs)
     for verb in ("stop", "start", "delete"):
         ecs.add(verb, f"flows.commands.guests:{verb}", f"{verb} an ECS", subject="ECS")
+
+
+def _capture(ecs: _Nouns) -> None:
+    capture = ecs.add("capture", "flows.commands.guests:capture", "make an image of a running or stopped ECS", subject="ECS")
+    capture.add_argument("--name", required=True, help="name of the image")
+    scope = capture.add_mutually_exclusive_group()
+    scope.add_argument("--whole", action="store_true", help="all disks at one point in time")
+    scope.add_argument("--disk", type=int, metavar="INDEX", help="a data-disk image of this one disk")
+    capture.add_argument(
+        "--no-generalize", dest="generalize", action="store_false", help="keep host keys, machine-id, logs and the like in it"
+    )
+    capture.add_argument(
+        "--consistency",
+        choices=("best", "filesystem", "crash"),
+        default="best",
+        help="filesystem refuses anything less than frozen file systems, crash does not freeze",
+    )
+    capture.add_argument(
+        "--verify", choices=("boot", "none"), default="boot", help="boot it before it becomes active (default)"
+    )
+    capture.add_argument("--description", default="")
+    capture.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG")
+    capture.add_argument("--series", metavar="NAME", help="series that it belongs to")
+    _run_options(capture)
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:

@@ -14,5 +14,5 @@ from tasks.views import EcsView
 def delete_ecs(ecs: Identifier, account: AccountName = "admin") -> EcsView:
     """Delete an ECS for good. Raises NotFound for one that is not the account's."""
     ecs_id = guests.ecs_id_of(account, ecs)
-    with saga(Call(kind="delete-ecs", account=account, facts={"ecs": ecs_id})) as held:
+    with saga(Call(kind="delete-ecs", account=account, facts={"ecs": ecs_id}, locks=ecs_id)) as held:
         return guests.delete_guest(held, ecs_id)

@@ -1,4 +1,6 @@
-"""Answers as a person reads them in a terminal: a table for a list, lines for one thing. `--json` does not come here."""
+"""Answers as a person reads them in a terminal: a table for a list, a lineage as a tree, lines for one thing. `--json` does not
+come here.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,10 @@ def as_text(answer: dict[str, Any]) -> str:
         rows = [{"service": name, **service} for name, service in answer["services"].items()]
         rest = {name: value for name, value in answer.items() if name != "services" and value}
         return _table(("service", "state", "pid", "address", "note"), rows) + "\n\n" + _lines(rest)
+    if isinstance(answer.get("lineage"), dict):
+        from tasks.trees import tree_text  # reads the catalog's words, which other answers do not need
+
+        return tree_text(answer["lineage"], asked=answer["id"])
     if "console" in answer:
         return str(answer["console"])
     return _lines({name: value for name, value in answer.items() if value not in (None, "", [])})

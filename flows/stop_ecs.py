@@ -14,5 +14,5 @@ from tasks.views import EcsView
 def stop_ecs(ecs: Identifier, account: AccountName = "admin") -> EcsView:
     """Stop an ECS. Raises NotFound for one that is not the account's."""
     ecs_id = guests.ecs_id_of(account, ecs)
-    with saga(Call(kind="stop-ecs", account=account, facts={"ecs": ecs_id})) as held:
+    with saga(Call(kind="stop-ecs", account=account, facts={"ecs": ecs_id}, locks=ecs_id)) as held:
         return guests.stop_guest(held, ecs_id)

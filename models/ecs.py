@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import union
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, NotVisible, TransitionRefused
-from models.facts import whole_gib
+from models.facts import DiskFacts, whole_gib
 from models.flavors import get_flavor
 from models.images import visible_to
 from models.paging import Page, fetch_page
@@ -19,17 +20,21 @@ from models.validation import check_name, storable
 from models.vocabulary import Architecture, BootProof, DiskKind, EcsState, ImageState
 
 MAX_32_BIT_MEMORY_MIB = 4096
+MAX_ECS_DISKS = 4
+"""As many as an image may have, so that every ECS can be captured whole."""
+MAX_DATA_GIB = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEcs:
-    """What is asked for; without `disk_gib` the system disk is as small as the image allows."""
+    """What is asked for; without `disk_gib` the system disk is as small as the image allows. `data_disks_gib` are empty disks."""
 
     name: str
     image_id: str
     host: str
     flavor: str = "small"
     disk_gib: int | None = None
+    data_disks_gib: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,8 @@ def create_ecs(session: Session, *, new: NewEcs, by: Actor) -> Ecs:
         disk_gib=disk_gib,
     )
     row.disks = [_overlay(row, disk) for disk in image.disks]
+    for gib in new.data_disks_gib:
+        _append_disk(row, _empty_disk(row, gib))
     session.add(row)
     session.flush()
     detail = {"name": row.name, "image_id": image.id}
@@ -97,6 +104,27 @@ def mark_ready(session: Session, *, ecs: Ecs, readiness: Readiness, by: Actor) -
     transition(session, subject=ecs, new=EcsState.ACTIVE, by=by, values=values)
 
 
+def attach_disk(session: Session, *, ecs: Ecs, image_id: str, by: Actor) -> EcsDisk:
+    """Add a disk over the one disk of an active data-disk image. Raises NotVisible, TransitionRefused, FieldInvalid."""
+    image = _launchable_image(session, account=by.account, image_id=image_id)
+    if len(image.disks) != 1 or image.disks[0].kind is not DiskKind.DATA:
+        raise FieldInvalid("image", "only an image of a single data disk is attached")
+    disk = _append_disk(ecs, _overlay(ecs, image.disks[0]))
+    session.add(ecs)
+    session.flush()
+    detail = {"disk": disk.index, "image_id": image_id}
+    write_audit(session, by=by, change=Change("ecs", ecs.id, ecs.owner, new="disk attached", detail=detail))
+    return disk
+
+
+def record_checkpoint(session: Session, *, ecs: Ecs, name: str, facts: DiskFacts) -> None:
+    """From checkpoint `name` on, the bitmap of disk `facts.index` of the ECS tells what differs from the stored disk."""
+    disk = next(disk for disk in ecs.disks if disk.index == facts.index)
+    disk.checkpoint, disk.checkpoint_digest, disk.checkpoint_stored = name, facts.digest, facts.stored_bytes
+    session.add(disk)
+    session.flush()
+
+
 def mark_standalone(session: Session, *, ecs: Ecs) -> None:
     """The overlays hold everything now: the ECS no longer refers to any manifest."""
     ecs.standalone = True
@@ -122,10 +150,13 @@ def delete_ecs(session: Session, *, ecs: Ecs, by: Actor) -> None:
 
 
 def referenced_digests(session: Session) -> set[str]:
-    """Manifests still needed: by disks of images not deleted, and under ECSs that are neither deleted nor standalone."""
+    """Manifests still needed: by disks of images not deleted, under ECSs that are neither deleted nor standalone, and as
+    what the next capture of an ECS that is not deleted builds on."""
     by_images = select(Disk.digest).join(Image).where(Image.state != ImageState.DELETED, col(Disk.digest).is_not(None))
     by_guests = select(EcsDisk.base_digest).join(Ecs).where(Ecs.state != EcsState.DELETED, col(Ecs.standalone).is_(False))
-    return {digest for (digest,) in session.connection().execute(union(by_images, by_guests))}
+    by_captures = select(EcsDisk.checkpoint_digest).join(Ecs).where(Ecs.state != EcsState.DELETED)
+    found = session.connection().execute(union(by_images, by_guests, by_captures))
+    return {digest for (digest,) in found if digest is not None}
 
 
 def _launchable_image(session: Session, *, account: str, image_id: str) -> Image:
@@ -163,4 +194,26 @@ def _overlay(row: Ecs, disk: Disk) -> EcsDisk:
     size = row.disk_gib * GIB if disk.kind is DiskKind.SYSTEM else disk.virtual_size
     if disk.digest is None:
         raise FieldInvalid("image", f"disk {disk.index} has no stored manifest")
-    return EcsDisk(ecs_id=row.id, index=disk.index, kind=disk.kind, base_digest=disk.digest, size_bytes=size)
+    return EcsDisk(
+        ecs_id=row.id,
+        index=disk.index,
+        kind=disk.kind,
+        base_digest=disk.digest,
+        base_size=disk.virtual_size,
+        size_bytes=size,
+    )
+
+
+def _empty_disk(row: Ecs, gib: int) -> EcsDisk:
+    if not 1 <= gib <= MAX_DATA_GIB:
+        raise FieldInvalid("data_disk", f"between 1 and {MAX_DATA_GIB} GiB")
+    return EcsDisk(ecs_id=row.id, index=0, kind=DiskKind.DATA, size_bytes=gib * GIB)
+
+
+def _append_disk(ecs: Ecs, disk: EcsDisk) -> EcsDisk:
+    """The disk as the last of the ECS."""
+    if len(ecs.disks) >= MAX_ECS_DISKS:
+        raise FieldInvalid("disks", f"an ECS has at most {MAX_ECS_DISKS} disks")
+    disk.index = len(ecs.disks)
+    ecs.disks.append(disk)
+    return disk

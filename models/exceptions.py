@@ -15,6 +15,7 @@ CatalogError
 ├── KeyReused           an idempotency key that stands for another request
 ├── OperationBusy       another live process runs the same operation
 ├── LeaseLost           another process took the operation over
+├── EcsLocked           another operation has the ECS to itself
 └── CatalogUnreachable  the database does not answer, or was never migrated
 """
 
@@ -134,6 +135,17 @@ class LeaseLost(CatalogError):
 
     def __str__(self) -> str:
         return f"operation {self.id} was taken over by another process"
+
+
+class EcsLocked(CatalogError):
+    """`operation` is the id of the operation that holds it, `kind` what that does."""
+
+    def __init__(self, ecs_id: str, kind: str, operation: str) -> None:
+        super().__init__(ecs_id, kind, operation)
+        self.id, self.kind, self.operation = ecs_id, kind, operation
+
+    def __str__(self) -> str:
+        return f"ECS {self.id} is locked by operation {self.operation} ({self.kind})"
 
 
 class CatalogUnreachable(CatalogError):

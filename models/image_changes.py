@@ -5,6 +5,7 @@ The functions that a run calls take the image that the run loaded; whose it is w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from models.states import transition
 from models.tables import Disk, Image, utc_now
 from models.trail import Actor, Change, write_audit
 from models.validation import storable
-from models.vocabulary import UNFINISHED_IMAGE, BootProof, DiskKind, ImageState
+from models.vocabulary import UNFINISHED_IMAGE, BootProof, Consistency, DiskKind, ImageState
 
 MAX_DISKS = 4
 """One system disk and up to three data disks."""
@@ -81,6 +82,20 @@ def record_guest(session: Session, *, image: Image, detected: GuestFacts, format
     image.detected = detected.as_json()
     image.format = format or image.format
     merge_facts(image)
+    _touch(session, image)
+
+
+def record_capture(session: Session, *, image: Image, consistency: Consistency, detail: Mapping[str, Any]) -> None:
+    """Note how the disks of an ECS were read; `detail` is what a person wants to know of it."""
+    image.consistency = consistency
+    image.capture_detail = dict(detail)
+    _touch(session, image)
+
+
+def record_generalized(session: Session, *, image: Image, generalized: bool, detail: Mapping[str, Any]) -> None:
+    """Note whether the guest's identity was removed, and add what that says to the capture's detail."""
+    image.generalized = generalized
+    image.capture_detail = {**image.capture_detail, **detail}
     _touch(session, image)
 
 

@@ -48,6 +48,7 @@ class NewImage:
     min_memory_mib: int = 0
     parent_image_id: str | None = None
     source_ecs_id: str | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def list_images(
 def create_image(session: Session, *, new: NewImage, by: Actor) -> Image:
     """A queued image of the acting account, its quota reserved. Raises FieldInvalid, NotVisible or QuotaReached."""
     image = _checked_row(new, owner=by.account)
-    if new.parent_image_id is not None:
+    if new.parent_image_id is not None and new.source_ecs_id is None:  # a captured ECS proves its own descent
         get_image(session, account=by.account, image_id=new.parent_image_id)
     reserve_image(session, account=by.account, size=image.reserved_bytes)
     session.add(image)
@@ -155,6 +156,7 @@ def _checked_row(new: NewImage, *, owner: str) -> Image:
         min_memory_mib=check_at_least(new.min_memory_mib, field="min_memory_mib", minimum=0),
         parent_image_id=new.parent_image_id,
         source_ecs_id=new.source_ecs_id,
+        series=check_name(new.series) if new.series is not None else None,
         reserved_bytes=check_at_least(new.size, field="size", minimum=0),
     )
     merge_facts(image)

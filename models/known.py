@@ -19,3 +19,8 @@ def known_guest(session: Session, *, digest: str) -> GuestFacts | None:
     )
     detected = session.exec(query).first()
     return GuestFacts.model_validate(detected) if detected else None
+
+
+def stored_bytes_of(session: Session, *, digest: str) -> int:
+    """What the chunks of a stored disk occupy, from any image that has it; 0 where none ever had."""
+    return session.exec(select(Disk.stored_bytes).where(Disk.digest == digest)).first() or 0

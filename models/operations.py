@@ -83,6 +83,12 @@ def begin_operation(
     return Begun(operation, Lease(operation.id, token))
 
 
+def is_held(operation: Operation, *, is_alive: Callable[[Owner], bool]) -> bool:
+    """Whether a live process runs the operation now."""
+    owner = Owner(operation.lease_host, operation.lease_pid, operation.lease_started)
+    return operation.state is OperationState.RUNNING and operation.lease_expires_at > utc_now() and is_alive(owner)
+
+
 def get_operation(session: Session, *, account: str, operation_id: str) -> Operation:
     found = session.exec(select(Operation).where(Operation.id == operation_id, Operation.account == account)).first()
     if found is None:
@@ -205,7 +211,7 @@ def _take(
         transition(session, subject=operation, new=OperationState.RUNNING, by=by, values=values)
         return
     again = before == _owner_in(held) and operation.flow_run_id == request.flow_run_id
-    if not again and operation.lease_expires_at > utc_now() and is_alive(before):
+    if not again and is_held(operation, is_alive=is_alive):
         raise OperationBusy(operation.id, f"process {before.pid} on {before.host}")
     operation.sqlmodel_update(values)
     _save(session, operation)

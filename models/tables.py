@@ -17,6 +17,7 @@ from models.vocabulary import (
     Architecture,
     BootMode,
     BootProof,
+    Consistency,
     DiskKind,
     EcsState,
     ImageState,
@@ -94,6 +95,7 @@ class Image(Row, table=True):
     __table_args__ = (
         Index("ix_image_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_image_public_created_at", "public", "created_at"),
+        Index("ix_image_owner_series", "owner", "series"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
@@ -116,6 +118,11 @@ class Image(Row, table=True):
     parent_image_id: str | None = Field(default=None, foreign_key="image.id", max_length=36, index=True)
     # No foreign key: ecs refers to image already, and SQLite cannot close the circle after both tables exist.
     source_ecs_id: str | None = Field(default=None, max_length=36, index=True)
+    # Of captured images alone: how their disks were read, whether identity was removed, and which schedule they belong to.
+    consistency: Consistency | None = Field(default=None, sa_type=_word(Consistency))
+    generalized: bool | None = None
+    capture_detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    series: str | None = Field(default=None, max_length=128)
 
     declared: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
     detected: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
@@ -148,19 +155,26 @@ class Flavor(Row, table=True):
 
 
 class EcsDisk(Row, table=True):
-    """One overlay of an ECS and the manifest digest it lies over, which outlives the image it came from."""
+    """One overlay of an ECS and the manifest it lies over, which outlives the image it came from; an empty disk has none.
+
+    `checkpoint` names the libvirt checkpoint whose bitmap tells what changed since the content `checkpoint_digest`.
+    """
 
     __tablename__ = "ecs_disk"
 
     ecs_id: str = Field(primary_key=True, foreign_key="ecs.id", max_length=36)
     index: int = Field(primary_key=True)
     kind: DiskKind = Field(sa_type=_word(DiskKind))
-    base_digest: str = Field(max_length=64, index=True)
+    base_digest: str | None = Field(default=None, max_length=64, index=True)
+    base_size: int = Field(default=0, sa_type=BigInteger)
     size_bytes: int = Field(sa_type=BigInteger)
+    checkpoint: str | None = Field(default=None, max_length=64)
+    checkpoint_digest: str | None = Field(default=None, max_length=64)
+    checkpoint_stored: int = Field(default=0, sa_type=BigInteger)
 
 
 class Ecs(Row, table=True):
-    """One guest. `standalone` is set once its files need no base any more."""
+    """One guest. `standalone` is set once its files need no base any more; `locked_by` is the operation that has it alone."""
 
     __table_args__ = (
         Index("ix_ecs_owner_created_at_id", "owner", "created_at", "id"),
@@ -177,6 +191,7 @@ class Ecs(Row, table=True):
     flavor: str = Field(foreign_key="flavor.name", max_length=63)
     disk_gib: int
     standalone: bool = False
+    locked_by: str | None = Field(default=None, max_length=36)
     accelerator: str | None = Field(default=None, max_length=16)
     seconds_to_ready: float | None = None
     ready_by: BootProof | None = Field(default=None, sa_type=_word(BootProof))
@@ -187,11 +202,6 @@ class Ecs(Row, table=True):
     deleted_at: datetime | None = None
 
     disks: list[EcsDisk] = Relationship(sa_relationship_kwargs={"lazy": "selectin", "order_by": "EcsDisk.index"})
-
-    @property
-    def base_digest(self) -> str:
-        """Manifest digest under the system disk."""
-        return self.disks[0].base_digest
 
 
 class Operation(Row, table=True):

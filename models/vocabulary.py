@@ -44,6 +44,14 @@ class BootProof(StrEnum):
     UNCHECKED = "unchecked"
 
 
+class Consistency(StrEnum):
+    """What a captured image's disks agree with: a guest that was off, one whose file systems were frozen, or a power cut."""
+
+    STOPPED = "stopped"
+    FILESYSTEM = "filesystem"
+    CRASH = "crash"
+
+
 class BootMode(StrEnum):
     BIOS = "bios"
     UEFI = "uefi"

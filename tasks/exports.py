@@ -31,4 +31,5 @@ def backing_of(disk: Disk) -> Backing:
 
 def fill(disk: EcsDisk) -> None:
     """Ask the server to fetch the rest of an ECS's base in the background."""
-    request_fill(load_settings().exports_socket.parent / "fill", ManifestDigest(disk.base_digest))
+    if disk.base_digest is not None:
+        request_fill(load_settings().exports_socket.parent / "fill", ManifestDigest(disk.base_digest))

@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect import task
 from sqlmodel import Session
 
-from models.ecs import NewEcs, Readiness, create_ecs, delete_ecs, get_ecs, mark_ready, mark_standalone, move_ecs
+from models.ecs import MAX_ECS_DISKS, NewEcs, Readiness, create_ecs, delete_ecs, get_ecs, mark_ready, mark_standalone, move_ecs
 from models.flavors import get_flavor
 from models.operations import bind_subject, heartbeat
 from models.tables import Ecs, EcsDisk, Image
@@ -48,7 +48,14 @@ def queue_ecs(saga: Saga, image_id: str, name: str, flavor: str, options: Launch
                 move_ecs(session, ecs=ecs, new=EcsState.BUILDING, by=saga.actor)
         else:
             host = load_settings().host
-            new = NewEcs(name=name, image_id=image_id, host=host, flavor=flavor, disk_gib=options.disk_gib)
+            new = NewEcs(
+                name=name,
+                image_id=image_id,
+                host=host,
+                flavor=flavor,
+                disk_gib=options.disk_gib,
+                data_disks_gib=options.data_disks_gib,
+            )
             ecs = create_ecs(session, new=new, by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=ecs.id)
         saga.subject = ecs.id
@@ -64,12 +71,12 @@ def build_guest(saga: Saga, ecs_id: str, options: LaunchOptions) -> str:
     with hypervisor() as host:
         if domain.state(host, UUID(ecs_id)) is domain.DomainState.ABSENT:
             make_folder(files)
+            if ecs.standalone:
+                raise StateRefused("ecs", "standalone", f"ECS {ecs_id} lost its domain", remedy="Delete it.")
             for disk, row in zip(spec.disks, ecs.disks, strict=True):
-                if disk.backing is None:
-                    raise StateRefused("ecs", "standalone", f"ECS {ecs_id} lost its domain", remedy="Delete it.")
                 create_overlay(disk.overlay, backing=disk.backing, virtual_size=row.size_bytes)
             write_seed(files.seed, _seed(UUID(ecs_id), ecs.name, options))
-        domain.start(host, spec)
+        domain.launch(host, spec)
     return accelerator().kind
 
 
@@ -143,7 +150,7 @@ def start_guest(saga: Saga, ecs_id: str) -> EcsView:
 def delete_guest(saga: Saga, ecs_id: str) -> EcsView:
     """End the guest, remove its files, leave the row's tombstone."""
     with catalog() as session:
-        _here(session, saga.account, ecs_id)
+        own_here(session, saga.account, ecs_id)
     discard_guest(ecs_id)
     with catalog(write=True) as session:
         ecs = get_ecs(session, account=saga.account, ecs_id=ecs_id)
@@ -182,12 +189,12 @@ def files_of(ecs_id: str) -> EcsFiles:
 def _require_built(account: str, ecs_id: str) -> None:
     """Only what was launched whole may be stopped and started."""
     with catalog() as session:
-        state = _here(session, account, ecs_id).state
+        state = own_here(session, account, ecs_id).state
     if state not in (EcsState.ACTIVE, EcsState.STOPPED):
         raise StateRefused("ecs", "state", f"ECS {ecs_id} is {state}", remedy="Wait for its launch, or delete it.")
 
 
-def _here(session: Session, account: str, ecs_id: str) -> Ecs:
+def own_here(session: Session, account: str, ecs_id: str) -> Ecs:
     """The account's ECS, which must be on this host."""
     ecs = get_ecs(session, account=account, ecs_id=ecs_id)
     if ecs.host != load_settings().host:
@@ -223,17 +230,16 @@ def _seed(instance: UUID, name: str, options: LaunchOptions) -> Seed:
 def _spec(account: str, ecs_id: str) -> tuple[DomainSpec, Ecs]:
     """The ECS's domain as its row describes it."""
     with catalog() as session:
-        ecs = _here(session, account, ecs_id)
+        ecs = own_here(session, account, ecs_id)
         flavor = get_flavor(session, name=ecs.flavor)
         image = session.get(Image, ecs.image_id)
         if image is None:
             raise NotFound("image", ecs.image_id)
-        bases = {disk.index: disk.virtual_size for disk in image.disks}
     files = files_of(ecs_id)
     uefi = image.boot_mode is BootMode.UEFI
     spec = DomainSpec(
         ecs_id=UUID(ecs_id),
-        disks=[_disk_spec(files, disk, bases[disk.index], standalone=ecs.standalone) for disk in ecs.disks],
+        disks=[disk_spec(files, disk, standalone=ecs.standalone) for disk in ecs.disks],
         console=files.console,
         kvm=accelerator().kind == "kvm",
         seed=files.seed,
@@ -242,11 +248,15 @@ def _spec(account: str, ecs_id: str) -> tuple[DomainSpec, Ecs]:
         vcpus=flavor.vcpus,
         boot_mode="uefi" if uefi else "bios",
         nvram=files.folder / "nvram.fd" if uefi else None,
+        spare_ports=MAX_ECS_DISKS - len(ecs.disks),
     )
     return spec, ecs
 
 
-def _disk_spec(files: EcsFiles, disk: EcsDisk, virtual_size: int, *, standalone: bool) -> DiskSpec:
-    socket = load_settings().exports_socket
-    backing = None if standalone else Backing(socket=socket, export=disk.base_digest, virtual_size=virtual_size)
-    return DiskSpec(overlay=files.overlay(disk.index), backing=backing)
+def disk_spec(files: EcsFiles, disk: EcsDisk, *, standalone: bool) -> DiskSpec:
+    """One disk of an ECS as libvirt is told of it."""
+    overlay = files.overlay(disk.index)
+    if standalone or disk.base_digest is None:
+        return DiskSpec(overlay=overlay, backing=None)
+    backing = Backing(socket=load_settings().exports_socket, export=disk.base_digest, virtual_size=disk.base_size)
+    return DiskSpec(overlay=overlay, backing=backing)

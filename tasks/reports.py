@@ -11,12 +11,15 @@ from prefect.events import emit_event
 from models.images import get_image
 from models.tables import Image
 from models.vocabulary import DiskKind
+from tasks.lineage import lineage_markdown
 from tasks.policies import ONCE
 from tasks.resources import catalog
 from tasks.sagas import Saga
 from tasks.views import EcsView, ImageView, image_view
 
 MIB = 1 << 20
+SHOWN_PATHS = 50
+"""Paths that a report shows of one operation; the catalog has them all."""
 
 
 @task(**ONCE, task_run_name="report")
@@ -26,11 +29,27 @@ def report_image(saga: Saga, image_id: str) -> None:
         image = get_image(session, account=saga.account, image_id=image_id)
         view = image_view(image, account=saga.account)
     publish(key=f"image-{image_id}", text=image_markdown(image, view), title=f"Image {view.name}")
+    emit_active(saga, view)
+
+
+def emit_active(saga: Saga, view: ImageView) -> None:
+    """Tell whoever waits for images that this one can be used."""
     emit_event(
         event="ims.image.active",
-        resource={"prefect.resource.id": f"ims.image.{image_id}", "prefect.resource.name": view.name},
-        payload={"image_id": image_id, "name": view.name, "account": saga.account, "state": view.state, "tags": view.tags},
+        resource={"prefect.resource.id": f"ims.image.{view.id}", "prefect.resource.name": view.name},
+        payload={"image_id": view.id, "name": view.name, "account": saga.account, "state": view.state, "tags": view.tags},
     )
+
+
+@task(**ONCE, task_run_name="report")
+def report_capture(saga: Saga, image_id: str) -> None:
+    """Publish what became of a capture: how its ECS was read, what was removed of it, and where it comes from."""
+    with catalog() as session:
+        image = get_image(session, account=saga.account, image_id=image_id)
+        view = image_view(image, account=saga.account)
+    text = "\n\n".join([image_markdown(image, view), *capture_markdown(image), lineage_markdown(saga.account, image_id)])
+    publish(key=f"image-{image_id}", text=text, title=f"Image {view.name}")
+    emit_active(saga, view)
 
 
 @task(**ONCE, task_run_name="report")
@@ -71,6 +90,28 @@ def image_markdown(image: Image, view: ImageView) -> str:
     if _launches(view):
         parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
     return "\n\n".join(parts)
+
+
+def capture_markdown(image: Image) -> list[str]:
+    """How an ECS was captured and what was removed of it, as parts of a report."""
+    detail = image.capture_detail
+    rows = [
+        ("Captured from ECS", f"`{image.source_ecs_id}`"),
+        ("Consistency", f"**{image.consistency}** {_cell(str(detail.get('note', '')))}"),
+        ("Frozen for", f"{detail.get('frozen_seconds', 0)} s"),
+        ("Generalised", "yes" if image.generalized else "no: its identity is still in it"),
+    ]
+    disks = [
+        (str(disk["disk"]), f"{disk['read']} {_cell(disk['reason'])}", disk["since"] or "", _size(disk["new_bytes"]))
+        for disk in detail.get("disks", ())
+    ]
+    parts = [f"## Capture\n\n{_table(('', ''), rows)}", _table(("Disk", "Read", "Since", "New in the store"), disks)]
+    if removed := detail.get("removed"):
+        lines = [f"{name}: {path} ({size} bytes)" for name, found in removed.items() for path, size in found[:SHOWN_PATHS]]
+        parts.append(f"## Removed from it\n\n{_fenced(chr(10).join(lines))}")
+    if skipped := detail.get("skipped"):
+        parts.append(f"## Could not be removed\n\n{_fenced(chr(10).join(skipped))}")
+    return parts
 
 
 def ecs_markdown(view: EcsView) -> str:

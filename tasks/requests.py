@@ -71,6 +71,13 @@ DiskIndex = Annotated[int, Field(ge=0, le=3), Help("Which disk of the image; 0 i
 Flavor = Annotated[str, Field(min_length=1, max_length=63), Help("Size of the guest: see `ims flavor list`.")]
 
 
+Whole = Annotated[bool, Help("All disks of the ECS at one point in time, instead of its system disk alone.")]
+Generalize = Annotated[
+    bool,
+    Help("Remove the guest's identity: host keys, machine-id, cloud-init state, logs, shell history, leases."),
+]
+
+
 class DeclaredFormat(StrEnum):
     """A format as people declare it; `auto` believes the file's own headers."""
 
@@ -127,10 +134,34 @@ class ImportOptions(_Options):
     idempotency_key: IdempotencyKey = None
 
 
+class CaptureOptions(_Options):
+    """What a capture may say besides its ECS, name and scope."""
+
+    disk: Annotated[int | None, Help("Make a data-disk image of this one disk instead: 1 is the first data disk.")] = Field(
+        None, ge=1, le=3
+    )
+    consistency: Literal["best", "filesystem", "crash"] = Field(
+        "best",
+        description="best: freeze the file systems where the guest agent can, else as after a power cut. "
+        "filesystem: refuse anything less. crash: do not freeze. A stopped ECS is always consistent.",
+    )
+    description: str = Field("", max_length=1024, pattern=r"^[^\x00-\x1f<>]*$", description="No control characters, < or >.")
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list, max_length=50, description="Up to 50 labels."
+    )
+    series: Annotated[str | None, Help("Series that it belongs to: retention keeps the last ones of each.")] = Field(
+        None, max_length=128, pattern=NAME_PATTERN
+    )
+    idempotency_key: IdempotencyKey = None
+
+
 class LaunchOptions(_Options):
     """What a launch may say besides its image, name and flavor."""
 
     disk_gib: Annotated[int | None, Help("Size of the system disk in GiB; default: the image's.")] = Field(None, ge=1, le=65536)
+    data_disks_gib: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default_factory=list, max_length=3, description="Sizes in GiB of empty data disks to add, up to three."
+    )
     ssh_keys: list[Annotated[str, Field(min_length=16, max_length=16384)]] = Field(
         default_factory=list, max_length=64, description="OpenSSH public keys that may log in."
     )

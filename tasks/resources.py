@@ -19,6 +19,7 @@ from models.exceptions import (
     CatalogError,
     CatalogUnreachable,
     DeletionRefused,
+    EcsLocked,
     FieldInvalid,
     KeyReused,
     LeaseLost,
@@ -32,6 +33,7 @@ from models.exceptions import (
 from models.exceptions import OperationBusy as LeaseHeld
 from tasks.engine.errors import (
     CatalogUnavailable,
+    EcsBusy,
     ImsError,
     NotFound,
     OperationBusy,
@@ -133,6 +135,8 @@ def translate(error: CatalogError) -> ImsError:  # one line per event of the cat
             return StateRefused(error.kind, error.reason, str(error), remedy="Unprotect it, or wait for the launch to end.")
         case TransitionRefused():
             return StateRefused(error.kind, "state", str(error), remedy=f"Look at `ims {error.kind} show {error.id}`.")
+        case EcsLocked():
+            return EcsBusy(str(error), remedy="Wait for it to end; `ims reconcile` releases what nobody runs any more.")
         case LeaseHeld() | LeaseLost():
             return OperationBusy(str(error), remedy="Wait for it to end, or end that process.")
         case CatalogUnreachable():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 import uuid
@@ -23,10 +22,12 @@ from prefect.context import FlowRunContext
 from models.ecs import fail_ecs
 from models.exceptions import CatalogError
 from models.image_changes import fail_image
+from models.locks import lock_ecs, unlock_ecs
 from models.operations import LEASE_SECONDS, Lease, Owner, Request, begin_operation, fail, finish, heartbeat, unfinished_key
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState
+from tasks.engine import owner
 from tasks.engine.errors import ImsError
 from tasks.engine.settings import load_settings
 from tasks.resources import catalog, require_account
@@ -70,12 +71,16 @@ Undo = Callable[[Saga, BaseException], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What identifies a request: the same facts without a key continue the last unfinished run of those facts."""
+    """What identifies a request: the same facts without a key continue the last unfinished run of those facts.
+
+    `locks` is the ECS that the run has to itself until it ends, or until `release_lock`.
+    """
 
     kind: str
     account: str
     key: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    locks: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -102,6 +107,12 @@ def saga(call: Call, *, undo: Undo | None = None) -> Iterator[Saga]:
         _record_result(held)
 
 
+def release_lock(held: Saga) -> None:
+    """Give the ECS back before the run ends; again is the same."""
+    with catalog(write=True) as session:
+        unlock_ecs(session, operation_id=held.operation_id)
+
+
 def _begin(call: Call) -> Saga:
     run = FlowRunContext.get()
     flow_run_id = str(run.flow_run.id) if run and run.flow_run else None
@@ -111,6 +122,8 @@ def _begin(call: Call) -> Saga:
         request = Request(kind=call.kind, account=account, key=key, fingerprint=call.fingerprint, flow_run_id=flow_run_id)
         begun = begin_operation(session, request=request, owner=this_process(), is_alive=is_alive)
         row = begun.operation
+        if call.locks is not None and begun.lease is not None:
+            lock_ecs(session, ecs_id=call.locks, operation_id=row.id, is_alive=is_alive)
         return Saga(
             operation_id=row.id,
             account=account,
@@ -130,6 +143,7 @@ def _new_key() -> str:
 def _record_result(held: Saga) -> None:
     with catalog(write=True) as session:
         finish(session, lease=held.held, result=held.result or {})
+        unlock_ecs(session, operation_id=held.operation_id)
 
 
 def _undo(held: Saga, undo: Undo | None, error: BaseException) -> None:
@@ -148,6 +162,7 @@ def _record_failure(held: Saga, error: BaseException) -> None:
     try:
         with catalog(write=True) as session:
             fail(session, lease=held.held, code=code, message=message)
+            unlock_ecs(session, operation_id=held.operation_id)
             subject = session.get(Image, held.subject) or session.get(Ecs, held.subject) if held.subject else None
             if isinstance(subject, Image) and subject.state in UNFINISHED_IMAGE:
                 fail_image(session, image=subject, code=code, message=message, by=held.actor)
@@ -189,18 +204,10 @@ def _heartbeats(held: Saga) -> Iterator[None]:
 
 def this_process() -> Owner:
     """How the catalog names this process."""
-    return Owner(host=load_settings().host, pid=os.getpid(), started=_start_time(os.getpid()) or "")
+    me = owner.this_process()
+    return Owner(host=load_settings().host, pid=me.pid, started=me.started)
 
 
-def is_alive(owner: Owner) -> bool:
+def is_alive(holder: Owner) -> bool:
     """Whether another process still runs; one on another host counts as alive until its lease ends."""
-    return owner.host != load_settings().host or _start_time(owner.pid) == owner.started
-
-
-def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat, which tells a process from a later one of the same number."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[19]
-    except OSError:
-        return None
+    return holder.host != load_settings().host or owner.Process(holder.pid, holder.started).runs

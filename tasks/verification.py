@@ -155,13 +155,14 @@ def _inspect(disk: Disk) -> GuestFacts:
     require_server()
     source = DiskSource(load_settings().exports_socket, export=disk.digest or "")
     found = inspect([source], InspectionLimits(kvm=accelerator().kind == "kvm"))
-    facts = _guest_facts(found)
+    facts = guest_facts(found)
     known = " ".join(filter(None, (facts.os_distro, facts.os_version, facts.architecture)))
     log.info("Inspection: %s", known if found.known else found.reason)
     return facts
 
 
-def _guest_facts(found: OsFacts) -> GuestFacts:
+def guest_facts(found: OsFacts) -> GuestFacts:
+    """What libguestfs found, in the catalog's words."""
     version = f"{found.major}.{found.minor}" if found.minor else str(found.major)
     return GuestFacts(
         os_type=_said(found.type, limit=32),

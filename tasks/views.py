@@ -55,6 +55,9 @@ class ImageView(_View):
     checksum: str | None
     parent_image_id: str | None
     source_ecs_id: str | None
+    consistency: str | None
+    generalized: bool | None
+    series: str | None
     error_code: str | None
     error_message: str | None
     created_at: datetime
@@ -63,6 +66,16 @@ class ImageView(_View):
     bytes_stored: int
     bytes_new: int
     disks: list[DiskView]
+
+
+class EcsDiskView(_View):
+    """One disk of an ECS; sizes in bytes, digest of the manifest it lies over, None for one that began empty."""
+
+    index: int
+    kind: str
+    size_bytes: int
+    base_digest: str | None
+    checkpoint: str | None
 
 
 class EcsView(_View):
@@ -80,6 +93,8 @@ class EcsView(_View):
     seconds_to_ready: float | None
     ready_by: str | None
     standalone: bool
+    locked_by: str | None
+    disks: list[EcsDiskView]
     error_code: str | None
     error_message: str | None
     created_at: datetime

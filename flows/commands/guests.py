@@ -21,6 +21,7 @@ def launch(given: Namespace) -> dict[str, Any]:
 
     options = {
         "disk_gib": given.disk,
+        "data_disks_gib": given.data_disk,
         "ssh_keys": [key for file in given.ssh_key for key in _keys(file)],
         "user_data_file": str(Path(given.user_data).absolute()) if given.user_data else None,
         "standalone": given.standalone,
@@ -82,6 +83,30 @@ def screenshot(given: Namespace) -> dict[str, Any]:
     except OSError as error:
         raise RequestRefused("target", f"{path} cannot be written: {error}", remedy="Name another file.") from error
     return {"id": view.id, "path": str(path.absolute()), "size": len(picture)}
+
+
+def capture(given: Namespace) -> dict[str, Any]:
+    """Run the capture flow."""
+    from flows.calling import run_flow
+
+    options = {
+        "disk": given.disk,
+        "consistency": given.consistency,
+        "description": given.description,
+        "tags": given.tags,
+        "series": given.series,
+        "idempotency_key": given.idempotency_key,
+    }
+    parameters = {
+        "ecs": given.id,
+        "name": given.name,
+        "account": load_settings().account,
+        "whole": given.whole,
+        "generalize": given.generalize,
+        "verify": given.verify,
+        "options": options,
+    }
+    return run_flow("capture_ecs", parameters, detach=given.detach)
 
 
 def stop(given: Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.image_changes import set_active, set_deprecated, set_protected
 from models.images import ImageFilter, get_image, list_images
+from models.lineage import lineage_of
 from models.tables import Image, utc_now
 from models.trail import Actor
 from models.vocabulary import ImageType
@@ -15,6 +16,7 @@ from tasks.engine.errors import DiskRefused
 from tasks.engine.settings import load_settings
 from tasks.finding import resolve_image
 from tasks.resources import catalog, require_account
+from tasks.trees import tree_values
 from tasks.views import image_view
 
 REMOTE = ("inbox:", "http://", "https://")
@@ -80,6 +82,18 @@ def show(given: Namespace) -> dict[str, Any]:
         account = require_account(session, account=load_settings().account)
         image_id = resolve_image(session, account=account, wanted=given.id)
         return image_view(get_image(session, account=account, image_id=image_id), account=account).model_dump(mode="json")
+
+
+def lineage(given: Namespace) -> dict[str, Any]:
+    """The tree that an image is in; with --draw the flow that draws it."""
+    if given.draw:
+        from flows.calling import run_flow
+
+        return run_flow("draw_lineage", {"image": given.id, "account": load_settings().account})
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        image_id = resolve_image(session, account=account, wanted=given.id)
+        return {"id": image_id, "lineage": tree_values(lineage_of(session, account=account, image_id=image_id))}
 
 
 def export(given: Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ ImsError
 │   ├── QuotaExceeded       quota.<name>       the account's limit is reached
 │   ├── Unauthenticated     account.key        the API key proves nothing
 │   ├── BootRefused         boot.<reason>      the disk never showed a sign of life
+│   ├── CaptureRefused      capture.<reason>   the ECS or its disks cannot be captured as asked
 │   └── Damaged             store.damaged      stored bytes do not match their name
 └── Unavailable             transient: try again (exit 3)
     ├── StoreUnavailable    store.unavailable
@@ -17,7 +18,8 @@ ImsError
     ├── PrefectUnavailable  prefect.unavailable
     ├── HostUnavailable     host.<reason>      libvirt, QEMU, nbdkit, disk space on this host
     ├── SourceUnavailable   source.unavailable
-    └── OperationBusy       operation.busy     another live process runs the same operation
+    ├── OperationBusy       operation.busy     another live process runs the same operation
+    └── EcsBusy             ecs.locked         another operation has the ECS to itself
 """
 
 from __future__ import annotations
@@ -78,6 +80,10 @@ class BootRefused(_Reasoned, Refused):
     family = "boot"
 
 
+class CaptureRefused(_Reasoned, Refused):
+    family = "capture"
+
+
 class NotFound(Refused):
     """`kind` is image, ecs, account, flavor ...; the same answer whether it is absent or another account's."""
 
@@ -132,3 +138,7 @@ class HostUnavailable(_Reasoned, Unavailable):
 
 class OperationBusy(Unavailable):
     code = "operation.busy"
+
+
+class EcsBusy(Unavailable):
+    code = "ecs.locked"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from typing import NamedTuple, Protocol, Self
 
 SECTOR_SIZE = 512
@@ -41,6 +42,13 @@ class DiskReader(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def with_tail(extents: Iterator[Extent], *, base_size: int, virtual_size: int) -> Iterator[Extent]:
+    """The extents in which a disk of `virtual_size` bytes may differ from the smaller one it grew from, given those in which
+    it was written to: where the smaller one ended within a chunk, that chunk is longer now."""
+    grown = virtual_size > base_size and base_size % CHUNK_SIZE
+    return merge(extents, [Extent(base_size, 1)]) if grown else extents
 
 
 def chunk_length(index: int, *, virtual_size: int) -> int:

@@ -1,4 +1,5 @@
-"""The host agent: keeps this host's NBD server running and brings back guests that its absence paused.
+"""The host agent: keeps this host's NBD server running, brings back guests that its absence paused, and lets go guests
+that a capture left frozen or with a backup job.
 
 Run as `python -m tasks.engine.host`; it stays in the foreground, ends nbdkit with itself and holds a lock, so that one
 host has one server. What the server does is in `tasks.engine.serving`, what a guest is in `tasks.engine.guests`.
@@ -15,12 +16,15 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from pathlib import Path
 from types import FrameType
 
 from tasks.engine.errors import ImsError
+from tasks.engine.guests.hypervisor import Hypervisor
 from tasks.engine.guests.resume import resume_paused
+from tasks.engine.guests.watch import relieve_all
 from tasks.engine.settings import Settings, load_settings
 
 PLUGIN = Path(__file__).parent / "serving" / "plugin.py"
@@ -50,6 +54,8 @@ class HostAgent:
         socket.parent.mkdir(parents=True, exist_ok=True)
         with (socket.parent / "nbd.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Beside the loop below: a guest's agent may take seconds to answer, or never do.
+            threading.Thread(target=self._relieve_forever, name="relief", daemon=True).start()
             try:
                 while True:
                     self._watch()
@@ -92,6 +98,20 @@ class HostAgent:
                 log.warning("ECS %s was paused by an I/O error: %s", guest.ecs_id, "runs" if guest.running else "still paused")
         except ImsError as error:
             log.warning("cannot look after guests: %s", error)
+
+    def _relieve_forever(self) -> None:
+        told = ""
+        with Hypervisor(self._settings.libvirt_uri) as hypervisor:
+            while True:
+                try:
+                    left = ", ".join(str(ecs_id) for ecs_id in relieve_all(hypervisor, self._settings.ecs_folder))
+                    words = f"still owed a thaw: {left}" if left else ""
+                except (ImsError, OSError, ValueError) as error:  # a full disk, a stray folder
+                    words = f"cannot look after captured guests: {error}"
+                if words and words != told:
+                    log.warning(words)
+                told = words
+                time.sleep(WATCH_SECONDS)
 
     def _end_server(self) -> None:
         if self._server is None:

@@ -34,7 +34,7 @@ READY = Readiness(ready_by=BootProof.AGENT, seconds_to_ready=4.5, accelerator="t
 def test_launch_is_recorded_from_building_to_ready(catalog: Catalog) -> None:
     with catalog.write() as session:
         ecs = catalog.building(session, catalog.active(session))
-        assert (ecs.state, ecs.disk_gib, ecs.base_digest) == (EcsState.BUILDING, 2, "a" * 64)
+        assert (ecs.state, ecs.disk_gib, ecs.disks[0].base_digest) == (EcsState.BUILDING, 2, "a" * 64)
         mark_ready(session, ecs=ecs, readiness=READY, by=ALICE)
     with catalog.read() as session:
         found = get_ecs(session, account="alice", ecs_id=ecs.id)
@@ -114,7 +114,7 @@ def test_data_disks_are_launched_at_their_own_size(catalog: Catalog) -> None:
         image = catalog.active(session)
         record_disk(session, image=image, facts=data)
         ecs = catalog.building(session, image)
-    assert [(disk.base_digest[0], disk.size_bytes) for disk in ecs.disks] == [("a", 2 * GIB), ("b", GIB)]
+    assert [(str(disk.base_digest)[0], disk.size_bytes) for disk in ecs.disks] == [("a", 2 * GIB), ("b", GIB)]
 
 
 def test_ecs_stops_starts_fails_and_is_built_again(catalog: Catalog) -> None:

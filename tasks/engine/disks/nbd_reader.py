@@ -23,7 +23,13 @@ MAP_STEP = 2 << 30
 
 
 class NbdReader:
-    """A DiskReader over one NBD export. Each concurrent read has its own connection."""
+    """A DiskReader over one NBD export. Each concurrent read has its own connection.
+
+    `context` is the metadata context whose map tells which runs to read; `untold` are the flags of a run where no map is.
+    """
+
+    context = nbd.CONTEXT_BASE_ALLOCATION
+    untold = 0
 
     def __init__(self, path: Path, *, export: str = "") -> None:
         self._path, self.export = path, export
@@ -33,14 +39,18 @@ class NbdReader:
             self.virtual_size: int = first.get_size()
 
     def extents(self) -> Iterator[Extent]:
-        """Runs that do not surely read as zeros, ascending, from the server's own map."""
+        """Runs that may hold what is wanted, ascending, from the server's own map."""
         offset = 0
         while offset < self.virtual_size:
             for length, flags in self._map(offset):
                 length = min(length, self.virtual_size - offset)
-                if not flags & nbd.STATE_ZERO:
+                if self._wanted(flags):
                     yield Extent(offset, length)
                 offset += length
+
+    def _wanted(self, flags: int) -> bool:
+        """Whether a run with these flags is to be read: here, all that do not surely read as zeros."""
+        return not flags & nbd.STATE_ZERO
 
     def pending_chunks(self) -> Iterator[PendingChunk]:
         """Chunks that data extents touch, ascending."""
@@ -88,8 +98,8 @@ class NbdReader:
             return 0
 
         with self._connection() as connection:
-            if not connection.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION):
-                return [(length, 0)]
+            if not connection.can_meta_context(self.context):
+                return [(length, self.untold)]
             connection.block_status(length, offset, note)
         return runs
 
@@ -112,7 +122,7 @@ class NbdReader:
 
     def _connect(self) -> nbd.NBD:
         connection = nbd.NBD()
-        connection.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+        connection.add_meta_context(self.context)
         connection.set_export_name(self.export)
         connection.connect_unix(str(self._path))
         return connection

@@ -32,11 +32,13 @@ _REMEDY = "Repair it where it was made (`qemu-img check`), then convert it to a 
 class QemuReader(NbdReader):
     """A DiskReader over one image file, decoded by a caged qemu-storage-daemon that ends with it."""
 
+    export_options = ""
+
     def __init__(self, window: Window, finding: Finding, *, stall_seconds: float = STALL_SECONDS) -> None:
         with ExitStack() as stack:
             with tempfile.TemporaryDirectory(prefix="ims-") as folder:
                 path = Path(folder) / "nbd.sock"
-                self.child = stack.enter_context(_serve(window, finding, path))
+                self.child = stack.enter_context(_serve(window, finding, path, self.export_options))
                 self._guard = stack.enter_context(StallGuard(self.child, seconds=stall_seconds))
                 super().__init__(path)
                 stack.callback(super().close)
@@ -116,7 +118,7 @@ class StallGuard:
         self._thread.join()
 
 
-def _serve(window: Window, finding: Finding, path: Path) -> Child:
+def _serve(window: Window, finding: Finding, path: Path, options: str) -> Child:
     """A caged server of the disk, listening at `path` before it has begun."""
     disk = {**cage.image_node(window, finding.format), "node-name": "disk"}
     with socket.socket(socket.AF_UNIX) as listening:
@@ -125,7 +127,7 @@ def _serve(window: Window, finding: Finding, path: Path) -> Child:
         number = listening.fileno()
         command = ["qemu-storage-daemon", "--blockdev", json.dumps(disk)]
         command += ["--nbd-server", f"addr.type=fd,addr.str={number},max-connections={CONNECTIONS}"]
-        command += ["--export", "type=nbd,id=export,node-name=disk,name=,writable=off"]
+        command += ["--export", f"type=nbd,id=export,node-name=disk,name=,writable=off{options}"]
         return cage.start(command, cage.Cage(window.path, cpu_seconds=_cpu_seconds(finding), sockets=(number,)))
 
 

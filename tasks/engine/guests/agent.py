@@ -18,6 +18,14 @@ from tasks.engine.guests.domain_xml import AGENT_CHANNEL
 _CONNECTED = re.compile(rf"<target type='virtio' name='{re.escape(AGENT_CHANNEL)}' state='connected'/>")
 
 
+class AgentSilent(Exception):
+    """No answer within the time; the agent may still carry the command out later."""
+
+
+class AgentRefused(Exception):
+    """The agent answered that it does not do this."""
+
+
 @dataclass(frozen=True)
 class AgentFacts:
     """What the agent says of the running system; empty where it does not say."""
@@ -51,10 +59,22 @@ def os_facts(domain: Any, *, timeout_seconds: int = 5) -> AgentFacts:
 def ask(domain: Any, command: str, *, timeout_seconds: int) -> Any | None:
     """The agent's answer to a command without arguments, or None where it gives none in time."""
     try:
+        return call(domain, command, timeout_seconds=timeout_seconds)
+    except (AgentSilent, AgentRefused):
+        return None
+
+
+def call(domain: Any, command: str, *, timeout_seconds: int) -> Any:
+    """The agent's answer to a command. Raises AgentSilent where none comes in time, AgentRefused where it is an error."""
+    try:
         raw = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command}), timeout_seconds, 0)
         answer = json.loads(raw)
-    except (libvirt.libvirtError, ValueError):
-        return None
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_INTERNAL_ERROR:  # libvirt's wrapping of the agent's own words
+            raise AgentRefused(_clean(error.get_error_message())) from error
+        raise AgentSilent(_clean(error.get_error_message())) from error
+    except ValueError as error:
+        raise AgentRefused("its answer is no JSON") from error
     return answer.get("return") if isinstance(answer, dict) else None
 
 

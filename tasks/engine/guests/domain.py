@@ -13,6 +13,7 @@ from uuid import UUID
 
 import libvirt
 
+from tasks.engine.guests.checkpoints import LAUNCH, mark, target_name
 from tasks.engine.guests.console import set_aside
 from tasks.engine.guests.domain_xml import DomainSpec, domain_xml
 from tasks.engine.guests.hypervisor import DOMAIN_PREFIX, Hypervisor, libvirt_calls
@@ -39,6 +40,22 @@ def start(hypervisor: Hypervisor, spec: DomainSpec) -> None:
     set_aside(spec.console)
     with libvirt_calls("starting a guest"):
         hypervisor.connection.defineXML(domain_xml(spec)).create()
+
+
+def launch(hypervisor: Hypervisor, spec: DomainSpec) -> None:
+    """Start the guest for the first time, its changes noted from its first instruction on; one that runs is left alone."""
+    seen = state(hypervisor, spec.ecs_id)
+    if seen in (DomainState.RUNNING, DomainState.IO_ERROR):
+        return
+    if seen is DomainState.PAUSED:  # an earlier attempt died before the guest's first instruction
+        _destroy(hypervisor.domain(spec.ecs_id))
+    set_aside(spec.console)
+    with libvirt_calls("starting a guest"):
+        domain = hypervisor.connection.defineXML(domain_xml(spec))
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    mark(domain, LAUNCH, [target_name(index) for index in range(len(spec.disks))])
+    with libvirt_calls("starting a guest"):
+        domain.resume()
 
 
 def stop(hypervisor: Hypervisor, ecs_id: UUID, *, grace_seconds: float = 60) -> Literal["off", "shutdown", "destroyed"]:

@@ -20,11 +20,13 @@ from tasks.engine.guests.hypervisor import domain_name
 BootMode = Literal["bios", "uefi"]
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 MAX_DISKS = 24
+OTHER_DEVICES = 7
+"""What else takes a PCI Express port: seed, network, agent's channel, random numbers, balloon, USB and a reserve of libvirt's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiskSpec:
-    """A qcow2 overlay and what it lies on; `backing` is None once the overlay has been made standalone."""
+    """A qcow2 overlay and what it lies on; `backing` is None for an empty disk and for an overlay made standalone."""
 
     overlay: Path
     backing: AnyBacking | None
@@ -48,6 +50,8 @@ class DomainSpec:
     name: str = field(default="")
     nvram: Path | None = None
     firmware_on_serial: bool = False
+    spare_ports: int = 0
+    """How many more disks than it begins with the running guest can get."""
 
 
 def domain_xml(spec: DomainSpec) -> str:
@@ -58,6 +62,8 @@ def domain_xml(spec: DomainSpec) -> str:
     _identity(root, spec)
     _machine(root, spec)
     devices = ET.SubElement(root, "devices")
+    if spec.spare_ports:
+        _ports(devices, len(spec.disks) + OTHER_DEVICES + spec.spare_ports)
     for index, disk in enumerate(spec.disks):
         devices.append(_disk(disk, index=index))
     if spec.seed is not None:
@@ -101,6 +107,18 @@ def _machine(root: ET.Element, spec: DomainSpec) -> None:
     ET.SubElement(root, "clock", offset="utc")
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         ET.SubElement(root, f"on_{event}").text = action
+
+
+def _ports(devices: ET.Element, count: int) -> None:
+    """q35 takes a new device at run time only in a port that is free since the start."""
+    ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    for _ in range(count):
+        ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+
+
+def disk_xml(disk: DiskSpec, *, index: int) -> str:
+    """The description of one disk, for a guest that runs already."""
+    return ET.tostring(_disk(disk, index=index), encoding="unicode")
 
 
 def _disk(disk: DiskSpec, *, index: int) -> ET.Element:

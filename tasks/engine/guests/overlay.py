@@ -35,6 +35,11 @@ class EcsFiles:
     def screenshot(self) -> Path:
         return self.folder / "screenshot.png"
 
+    @property
+    def debt(self) -> Path:
+        """What a capture owes the guest (`watch`)."""
+        return self.folder / "capture.json"
+
     def overlay(self, index: int) -> Path:
         return self.folder / f"disk-{index}.qcow2"
 
@@ -57,17 +62,18 @@ def remove_folder(files: EcsFiles) -> None:
         raise HostUnavailable("files", f"{files.folder} could not be removed", remedy="Look at its permissions.")
 
 
-def create_overlay(path: Path, *, backing: AnyBacking, virtual_size: int) -> None:
-    """A new overlay of `virtual_size` bytes over `backing`; it appears under its name complete or not at all.
+def create_overlay(path: Path, *, backing: AnyBacking | None, virtual_size: int) -> None:
+    """A new overlay of `virtual_size` bytes over `backing`, or an empty disk; it appears complete or not at all.
 
     The base is not opened: libvirt is told its format and address, so a launch costs the same for any size of disk.
     """
-    if virtual_size < backing.virtual_size or virtual_size % SECTOR_SIZE:
-        needed = f"at least {backing.virtual_size} bytes and a multiple of {SECTOR_SIZE}"
+    least = backing.virtual_size if backing else 1
+    if virtual_size < least or virtual_size % SECTOR_SIZE:
+        needed = f"at least {least} bytes and a multiple of {SECTOR_SIZE}"
         raise RequestRefused("disk_size", f"the disk must have {needed}, not {virtual_size}")
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
-    base = ["-u", "-b", backing.address, "-F", "raw"]
+    base = ["-u", "-b", backing.address, "-F", "raw"] if backing else []
     run(["qemu-img", "create", "-q", "-f", "qcow2", *base, str(partial), str(virtual_size)])
     partial.chmod(0o600)
     os.replace(partial, path)

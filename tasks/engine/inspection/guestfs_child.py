@@ -1,6 +1,7 @@
 """The child process that talks to libguestfs: a request as JSON on stdin, one JSON object a line on stdout.
 
 libguestfs mounts the disk inside its own small virtual machine. `guestfs` is the parent that limits and ends this process.
+`generalize_child` shares the conversation and the look at the system.
 """
 
 from __future__ import annotations
@@ -20,17 +21,29 @@ MEMORY_MIB = 512
 PR_SET_PDEATHSIG = 1
 
 
+FAILURES = (RuntimeError, UnicodeError)
+"""The binding's only exception, and what it raises for a guest's text that is not UTF-8."""
+
+Work = Callable[[Any, dict[str, Any]], dict[str, object]]
+"""What is done with a launched handle and the request; gives what is to be told."""
+
+
 def main() -> None:
-    """Launch, tell so, inspect, tell the facts; a failure is told as an error."""
+    """The facts of the system on the disks; of nothing where there are none."""
+    serve(lambda handle, request: {"facts": (inspect_disks(handle) if request["overlays"] else OsFacts()).as_json()})
+
+
+def serve(work: Work) -> None:
+    """Launch, tell so, work, tell its outcome; a failure is told as an error."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent ends the appliance by it, this process then tidies up
     request = json.load(sys.stdin)
     try:
         handle = _launch(request["overlays"])
         _tell(launched=True)
-        _tell(facts=_inspect(handle).as_json() if request["overlays"] else OsFacts().as_json())
+        _tell(**work(handle, request))
         handle.close()
-    except RuntimeError as error:  # the binding's only exception
+    except FAILURES as error:
         _tell(error=str(error)[:400])
 
 
@@ -52,7 +65,8 @@ def _launch(overlays: list[str]) -> Any:
     return handle
 
 
-def _inspect(handle: Any) -> OsFacts:
+def inspect_disks(handle: Any) -> OsFacts:
+    """What libguestfs finds out about the first system on the disks; nothing stays mounted."""
     roots = handle.inspect_os()
     if not roots:
         found = handle.list_filesystems()
@@ -87,7 +101,7 @@ def _ask(question: Callable[[str], Any], about: str) -> Any:
     """One fact, or None: a disk may answer some and break on others."""
     try:
         return question(about)
-    except RuntimeError:
+    except FAILURES:
         return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.engine.errors import HostUnavailable
-from tasks.engine.inspection import guestfs
+from tasks.engine.inspection import appliance
 from tasks.engine.inspection.guestfs import DiskSource, InspectionLimits, inspect
 
 PATIENT = InspectionLimits(kvm=False, timeout_seconds=240)
@@ -52,4 +52,4 @@ def test_export_that_nobody_serves_is_the_hosts_fault(tmp_path: Path):
 
 def test_child_sees_no_secret_of_its_parent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMS_API_KEY", "secret")
-    assert "secret" not in guestfs._environment(Path("/tmp/x"), kvm=False).values()
+    assert "secret" not in appliance.environment(Path("/tmp/x"), kvm=False).values()

@@ -1,0 +1,107 @@
+"""What a capture owes a running guest, kept beside its disk: a thaw, and the end of its backup job.
+
+The capture itself pays. Where it hangs or was killed, the host agent does within seconds (`relieve_all`), because a guest
+that stays frozen is down, and one with a forgotten backup job fills the host's disk.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from tasks.engine.guests import backup, freezing
+from tasks.engine.guests.hypervisor import Hypervisor, libvirt_calls
+from tasks.engine.guests.overlay import EcsFiles
+from tasks.engine.owner import Process, this_process
+
+FROZEN_SECONDS = 10.0
+"""A guest frozen for longer is let go whatever its capture thinks."""
+
+log = logging.getLogger("ims.guests")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debt:
+    """`frozen_since` is the time (seconds since the epoch) of a freeze that no thaw has answered yet."""
+
+    pid: int
+    started: str
+    frozen_since: float | None = None
+
+    @classmethod
+    def begin(cls) -> Self:
+        """This process is about to capture."""
+        me = this_process()
+        return cls(pid=me.pid, started=me.started)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that should pay is gone."""
+        return not Process(self.pid, self.started).runs
+
+    @property
+    def thaw_is_due(self) -> bool:
+        """Whether somebody else should thaw the guest now."""
+        return self.frozen_since is not None and (self.orphaned or time.time() - self.frozen_since > FROZEN_SECONDS)
+
+
+def note(files: EcsFiles, debt: Debt) -> None:
+    """Keep the debt where it outlives this process."""
+    draft = files.debt.with_suffix(".part")
+    draft.write_text(json.dumps(asdict(debt)))
+    draft.replace(files.debt)
+
+
+def settle(files: EcsFiles) -> None:
+    """Nothing is owed any more."""
+    files.debt.unlink(missing_ok=True)
+
+
+def owed(files: EcsFiles) -> Debt | None:
+    """The debt of an ECS's capture; one that cannot be read belongs to nobody and is treated as frozen."""
+    try:
+        values: dict[str, Any] = json.loads(files.debt.read_text())
+        return Debt(pid=int(values["pid"]), started=str(values["started"]), frozen_since=values["frozen_since"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return Debt(pid=0, started="", frozen_since=0.0)
+
+
+def relieve(hypervisor: Hypervisor, files: EcsFiles, ecs_id: UUID) -> bool:
+    """Pay what is due of one ECS; True when nothing is owed any more."""
+    debt = owed(files)
+    if debt is None:
+        return True
+    domain = hypervisor.find(ecs_id)
+    with libvirt_calls("asking for a guest's state"):
+        running = domain is not None and bool(domain.isActive())
+    if debt.thaw_is_due:
+        if running and not freezing.thaw(domain):
+            return False
+        log.warning("ECS %s: thawed for a capture that did not", ecs_id)
+        debt = replace(debt, frozen_since=None)
+        note(files, debt)
+    if not debt.orphaned:
+        return False
+    if running:
+        backup.end(domain, files)
+    settle(files)
+    log.warning("ECS %s: ended what a capture left behind", ecs_id)
+    return True
+
+
+def relieve_all(hypervisor: Hypervisor, ecs_folder: Path) -> Iterator[UUID]:
+    """Look after every ECS of the host; gives those whose capture still owes something that is due."""
+    for path in ecs_folder.glob(f"*/{EcsFiles(Path()).debt.name}"):
+        debt = owed(EcsFiles(path.parent))
+        if debt is not None and (debt.orphaned or debt.thaw_is_due):
+            ecs_id = UUID(path.parent.name)
+            if not relieve(hypervisor, EcsFiles(path.parent), ecs_id):
+                yield ecs_id
