@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks import captures, files, generalizing, guests, images, verification
+from tasks import captures, files, generalizing, guests, images, moments, verification
 from tasks.reports import report_capture
 from tasks.requests import AccountName, CaptureOptions, Generalize, Identifier, Name, Verify, Whole
 from tasks.sagas import Call, saga
@@ -40,9 +40,9 @@ def capture_ecs(
             image_id = captures.queue_capture(held, ecs_id, name, whole, options)
             disks = captures.stored(held)
             if disks is None:
-                moment = captures.take_moment(held, ecs_id, whole, options)
-                disks = [captures.store_disk(held, ecs_id, moment, shot) for shot in moment.shots]
-                captures.end_moment(held, ecs_id, image_id, moment, disks)
+                moment = moments.take_moment(held, ecs_id, whole, options)
+                disks = [captures.store_disk(ecs_id, moment, shot) for shot in moment.shots]
+                moments.end_moment(held, ecs_id, image_id, moment, disks)
             if generalize:
                 disks = generalizing.generalize_disks(held, image_id, disks)
             for disk in disks:

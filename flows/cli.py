@@ -172,6 +172,9 @@ def _ecs(nouns: Any, common: argparse.ArgumentParser) -> None:
     shot = ecs.add("screenshot", "flows.commands.guests:screenshot", "save a picture of its screen", subject="ECS")
     shot.add_argument("--to", metavar="PATH", help="default: beside its disk")
     _capture(ecs)
+    attach = ecs.add("attach", "flows.commands.guests:attach", "add a disk from a data-disk image", subject="ECS")
+    attach.add_argument("image", metavar="IMAGE", help="an image of a single data disk")
+    attach.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
     for verb in ("stop", "start", "delete"):
         ecs.add(verb, f"flows.commands.guests:{verb}", f"{verb} an ECS", subject="ECS")
 

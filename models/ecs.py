@@ -27,7 +27,7 @@ MAX_DATA_GIB = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEcs:
-    """What is asked for; without `disk_gib` the system disk is as small as the image allows. `data_disks_gib` are empty disks."""
+    """What is asked for; without `disk_gib` the system disk is as small as the image allows; `data_disks_gib` come empty."""
 
     name: str
     image_id: str
@@ -115,6 +115,15 @@ def attach_disk(session: Session, *, ecs: Ecs, image_id: str, by: Actor) -> EcsD
     detail = {"disk": disk.index, "image_id": image_id}
     write_audit(session, by=by, change=Change("ecs", ecs.id, ecs.owner, new="disk attached", detail=detail))
     return disk
+
+
+def detach_disk(session: Session, *, ecs: Ecs, index: int, by: Actor) -> None:
+    """Drop the last disk of the ECS, which its guest never got. Raises FieldInvalid for another one."""
+    if index != len(ecs.disks) - 1 or index == 0:
+        raise FieldInvalid("disk", "only the last data disk is taken back")
+    session.delete(ecs.disks.pop())
+    session.flush()
+    write_audit(session, by=by, change=Change("ecs", ecs.id, ecs.owner, new="disk taken back", detail={"disk": index}))
 
 
 def record_checkpoint(session: Session, *, ecs: Ecs, name: str, facts: DiskFacts) -> None:

@@ -87,14 +87,14 @@ def record_guest(session: Session, *, image: Image, detected: GuestFacts, format
 
 def record_capture(session: Session, *, image: Image, consistency: Consistency, detail: Mapping[str, Any]) -> None:
     """Note how the disks of an ECS were read; `detail` is what a person wants to know of it."""
-    image.consistency = consistency
+    image.consistency, image.generalized = consistency, False
     image.capture_detail = dict(detail)
     _touch(session, image)
 
 
-def record_generalized(session: Session, *, image: Image, generalized: bool, detail: Mapping[str, Any]) -> None:
-    """Note whether the guest's identity was removed, and add what that says to the capture's detail."""
-    image.generalized = generalized
+def record_generalized(session: Session, *, image: Image, detail: Mapping[str, Any]) -> None:
+    """Note that the guest's identity was removed, and add what was to the capture's detail."""
+    image.generalized = True
     image.capture_detail = {**image.capture_detail, **detail}
     _touch(session, image)
 

@@ -47,7 +47,7 @@ def generalize_disks(saga: Saga, image_id: str, disks: list[DiskFacts]) -> list[
     with catalog(write=True) as session:
         image = own_image(session, account=saga.account, image_id=image_id)
         record_guest(session, image=image, detected=guest_facts(done.facts))
-        record_generalized(session, image=image, generalized=True, detail=_detail(done))
+        record_generalized(session, image=image, detail=_detail(done))
     for overlay in overlays:
         overlay.unlink()
     return changed
@@ -68,9 +68,7 @@ def _store(overlay: Path, disk: DiskFacts) -> DiskFacts:
     size = disk.virtual_size
     with OverlayReader(overlay, virtual_size=size, base_size=size, base=partial(chunk_of, parent, store)) as reader:
         done = ingest(reader, store, threads=load_settings().import_threads, parent=parent)
-    return facts_of(
-        done, index=disk.index, kind=disk.kind, parent_stored=disk.stored_bytes, new_bytes=disk.new_bytes
-    )
+    return facts_of(done, index=disk.index, kind=disk.kind, parent_stored=disk.stored_bytes, new_bytes=disk.new_bytes)
 
 
 def _detail(done: Generalized) -> dict[str, Any]:

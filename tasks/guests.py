@@ -16,6 +16,7 @@ from models.vocabulary import BootMode, BootProof, EcsState
 from tasks.engine.errors import NotFound, RequestRefused, StateRefused
 from tasks.engine.guests import domain
 from tasks.engine.guests.backing import Backing
+from tasks.engine.guests.domain import DomainState
 from tasks.engine.guests.domain_xml import DiskSpec, DomainSpec
 from tasks.engine.guests.overlay import EcsFiles, create_overlay, ecs_files, make_folder, remove_folder
 from tasks.engine.guests.ready import wait_ready
@@ -67,17 +68,23 @@ def build_guest(saga: Saga, ecs_id: str, options: LaunchOptions) -> str:
     """Overlays over the image's exports, seed, domain; the guest runs when this returns. Returns the accelerator."""
     require_server()
     spec, ecs = _spec(saga.account, ecs_id)
-    files = files_of(ecs_id)
     with hypervisor() as host:
-        if domain.state(host, UUID(ecs_id)) is domain.DomainState.ABSENT:
-            make_folder(files)
-            if ecs.standalone:
-                raise StateRefused("ecs", "standalone", f"ECS {ecs_id} lost its domain", remedy="Delete it.")
-            for disk, row in zip(spec.disks, ecs.disks, strict=True):
-                create_overlay(disk.overlay, backing=disk.backing, virtual_size=row.size_bytes)
-            write_seed(files.seed, _seed(UUID(ecs_id), ecs.name, options))
-        domain.launch(host, spec)
+        if ecs.state is not EcsState.BUILDING:  # an earlier attempt got further; its disks are the owner's by now
+            domain.start(host, spec)
+        elif domain.state(host, UUID(ecs_id)) not in (DomainState.RUNNING, DomainState.IO_ERROR):
+            domain.delete(host, UUID(ecs_id))
+            _make_files(spec, ecs, options)
+            domain.launch(host, spec)
     return accelerator().kind
+
+
+def _make_files(spec: DomainSpec, ecs: Ecs, options: LaunchOptions) -> None:
+    """New disks and a seed, in place of what an attempt left that never got its guest going."""
+    files = files_of(ecs.id)
+    make_folder(files)
+    for disk, row in zip(spec.disks, ecs.disks, strict=True):
+        create_overlay(disk.overlay, backing=disk.backing, virtual_size=row.size_bytes)
+    write_seed(files.seed, _seed(UUID(ecs.id), ecs.name, options))
 
 
 @task(**RETRIED, task_run_name="wait until ready")
@@ -110,7 +117,7 @@ def activate_ecs(saga: Saga, ecs_id: str, kind: str, ready_by: BootProof) -> Ecs
             mark_ready(session, ecs=ecs, readiness=readiness, by=saga.actor)
         for disk in ecs.disks:
             fill(disk)
-        return _done(saga, ecs)
+        return done(saga, ecs)
 
 
 @task(**RETRIED, task_run_name="copy base")
@@ -122,7 +129,7 @@ def pull_base(saga: Saga, ecs_id: str) -> EcsView:
     with catalog(write=True) as session:
         ecs = get_ecs(session, account=saga.account, ecs_id=ecs_id)
         mark_standalone(session, ecs=ecs)
-        return _done(saga, ecs)
+        return done(saga, ecs)
 
 
 @task(**RETRIED, task_run_name="stop ECS")
@@ -155,7 +162,7 @@ def delete_guest(saga: Saga, ecs_id: str) -> EcsView:
     with catalog(write=True) as session:
         ecs = get_ecs(session, account=saga.account, ecs_id=ecs_id)
         delete_ecs(session, ecs=ecs, by=saga.actor)
-        return _done(saga, ecs)
+        return done(saga, ecs)
 
 
 def discard_guest(ecs_id: str) -> None:
@@ -207,11 +214,14 @@ def _move(saga: Saga, ecs_id: str, new: EcsState) -> EcsView:
         ecs = get_ecs(session, account=saga.account, ecs_id=ecs_id)
         if ecs.state is not new:
             move_ecs(session, ecs=ecs, new=new, by=saga.actor)
-        return _done(saga, ecs)
+        return done(saga, ecs)
 
 
-def _done(saga: Saga, ecs: Ecs) -> EcsView:
+def done(saga: Saga, ecs: Ecs) -> EcsView:
+    """The ECS as the run's result; the lock that the run itself holds ends with it."""
     view = ecs_view(ecs)
+    if view.locked_by == saga.operation_id:
+        view.locked_by = None
     saga.result = view.model_dump(mode="json")
     return view
 

@@ -109,6 +109,14 @@ def capture(given: Namespace) -> dict[str, Any]:
     return run_flow("capture_ecs", parameters, detach=given.detach)
 
 
+def attach(given: Namespace) -> dict[str, Any]:
+    """Run the attach flow."""
+    from flows.calling import run_flow
+
+    parameters = {"ecs": given.id, "image": given.image, "account": load_settings().account}
+    return run_flow("attach_disk", parameters, detach=given.detach)
+
+
 def stop(given: Namespace) -> dict[str, Any]:
     """Run the stop flow."""
     return _run("stop_ecs", given)

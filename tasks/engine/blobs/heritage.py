@@ -53,4 +53,3 @@ class Heritage:
         came.difference_update(digest for _, digest in self._parent.entries())
         left.difference_update(digest for _, digest in child.entries())
         return Turnover(came, left)
-

@@ -52,15 +52,18 @@ def begin(domain: Any, files: EcsFiles, plan: BackupPlan) -> Path:
 def end(domain: Any, files: EcsFiles) -> None:
     """Stop offering, and remove what the backup kept; nothing happens where none of ours runs."""
     deadline = time.monotonic() + END_SECONDS
-    socket = str(_socket(domain, files))
-    while (running := _running(domain)) is not None:
-        if running != socket:
+    while (socket := _running(domain)) is not None:
+        if Path(socket).name != SOCKET_NAME:
             raise HostUnavailable("backup_busy", "another backup of this guest runs", remedy="Wait for it to end.")
         if time.monotonic() > deadline:
             raise HostUnavailable("backup_busy", "the guest's backup does not end", remedy="Look at `virsh domjobinfo`.")
         _abort(domain)
         time.sleep(0.05)
-    Path(socket).unlink(missing_ok=True)
+    sweep(files)
+
+
+def sweep(files: EcsFiles) -> None:
+    """Remove the scratch files of a backup that has ended."""
     for scratch in files.folder.glob("scratch-*.qcow2"):
         scratch.unlink(missing_ok=True)
 

@@ -19,14 +19,22 @@ LAUNCH = "launch"
 """Made before a guest's first instruction: its disks are then what their images are."""
 
 
+PREFIX = "ims-"
+"""Of the checkpoints that captures make; others are somebody else's."""
+
+
+def mark_name(operation_id: str) -> str:
+    """The checkpoint that a capture makes."""
+    return PREFIX + operation_id
+
+
 def target_name(index: int) -> str:
     """What libvirt calls disk `index` of an ECS."""
     return f"vd{chr(ord('a') + index)}"
 
 
 def mark(domain: Any, name: str, targets: Collection[str]) -> None:
-    """Begin to note changes of `targets` under `name`, anew where that exists."""
-    drop(domain, {name} & names(domain))
+    """Begin to note changes of `targets` under `name`."""
     with libvirt_calls("marking a checkpoint"):
         domain.checkpointCreateXML(checkpoint_xml(domain, name, targets), 0)
 
@@ -75,3 +83,8 @@ def drop(domain: Any, unwanted: Collection[str]) -> None:
                 checkpoint.delete(0)
             except libvirt.libvirtError:
                 checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+
+
+def forget_others(domain: Any, kept: Collection[str]) -> None:
+    """Drop the checkpoints of captures that nothing builds on any more."""
+    drop(domain, {name for name in names(domain) if name.startswith(PREFIX)} - set(kept))

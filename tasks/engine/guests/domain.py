@@ -43,12 +43,8 @@ def start(hypervisor: Hypervisor, spec: DomainSpec) -> None:
 
 
 def launch(hypervisor: Hypervisor, spec: DomainSpec) -> None:
-    """Start the guest for the first time, its changes noted from its first instruction on; one that runs is left alone."""
-    seen = state(hypervisor, spec.ecs_id)
-    if seen in (DomainState.RUNNING, DomainState.IO_ERROR):
-        return
-    if seen is DomainState.PAUSED:  # an earlier attempt died before the guest's first instruction
-        _destroy(hypervisor.domain(spec.ecs_id))
+    """Start the guest for the first time, over disks that nothing was written to: its changes are noted from its first
+    instruction on. Not to be repeated over the same disks: what a guest wrote before would not be noted."""
     set_aside(spec.console)
     with libvirt_calls("starting a guest"):
         domain = hypervisor.connection.defineXML(domain_xml(spec))

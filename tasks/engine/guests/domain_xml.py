@@ -21,7 +21,7 @@ BootMode = Literal["bios", "uefi"]
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 MAX_DISKS = 24
 OTHER_DEVICES = 7
-"""What else takes a PCI Express port: seed, network, agent's channel, random numbers, balloon, USB and a reserve of libvirt's."""
+"""What else takes a PCI Express port: seed, network, agent's channel, random numbers, balloon, USB and a reserve."""
 
 
 @dataclass(frozen=True, kw_only=True)

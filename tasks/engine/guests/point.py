@@ -15,6 +15,7 @@ from tasks.engine.errors import CaptureRefused
 from tasks.engine.guests import backup, checkpoints, freezing, watch
 from tasks.engine.guests.backup import BackupPlan
 from tasks.engine.guests.freezing import Freeze
+from tasks.engine.guests.hypervisor import libvirt_calls
 from tasks.engine.guests.overlay import EcsFiles
 from tasks.engine.guests.watch import Debt
 
@@ -68,9 +69,14 @@ def take(domain: Any, files: EcsFiles, request: PointRequest) -> Point:
 
 
 def release(domain: Any, files: EcsFiles, *, checkpoint: str | None = None) -> None:
-    """End what `take` began; with `checkpoint` also forget that, so that the ones before it tell all changes again."""
+    """End what `take` began; with `checkpoint` also forget that, so that the ones before it tell all changes again.
+
+    The guest may have ended meanwhile.
+    """
     debt = watch.owed(files)
-    thawed = debt is None or debt.frozen_since is None or freezing.thaw(domain)
+    with libvirt_calls("asking for a guest's state"):
+        runs = bool(domain.isActive())
+    thawed = debt is None or debt.frozen_since is None or not runs or freezing.thaw(domain)
     backup.end(domain, files)
     if checkpoint is not None:
         checkpoints.drop(domain, {checkpoint} & checkpoints.names(domain))
@@ -84,9 +90,7 @@ def _usable(domain: Any, request: PointRequest) -> dict[str, str | None]:
     """For each disk the best checkpoint whose bitmap is whole."""
     wanted = dict.fromkeys(name for names in request.since.values() for name in names)
     whole = {name: checkpoints.dirty_bytes(domain, name) for name in wanted}
-    return {
-        target: next((name for name in names if target in whole[name]), None) for target, names in request.since.items()
-    }
+    return {target: next((name for name in names if target in whole[name]), None) for target, names in request.since.items()}
 
 
 def _frozen(domain: Any, files: EcsFiles, request: PointRequest, since: Mapping[str, str | None], debt: Debt) -> Point:

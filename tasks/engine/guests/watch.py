@@ -90,7 +90,9 @@ def relieve(hypervisor: Hypervisor, files: EcsFiles, ecs_id: UUID) -> bool:
         note(files, debt)
     if not debt.orphaned:
         return False
-    if running:
+    if domain is None:
+        backup.sweep(files)
+    else:
         backup.end(domain, files)
     settle(files)
     log.warning("ECS %s: ended what a capture left behind", ecs_id)
