@@ -1,5 +1,9 @@
 """Applies prefect.yaml to the Prefect server: this host's work pool, and one deployment for every stanza.
 
+What an operator set on a deployment stays. Prefect's own deploy would reset its parameters, its schedules and its pause to what
+the file says, and would drop a schedule that somebody added in the UI; so each stanza is first brought to what the server has.
+The file decides for deployments and schedules that are new; a schedule that is not wanted is switched off, not deleted.
+
 Run as `python -m deployments.registering` with PREFECT_HOME, IMS_HOST and IMS_RELEASE set. Each deployment's version is the
 digest of prefect.yaml and the code behind it, so `is_registered` needs one question to know that nothing is to be done.
 """
@@ -7,13 +11,22 @@ digest of prefect.yaml and the code behind it, so `is_registered` needs one ques
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import os
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
 from deployments.embedded.probes import prefect_call
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import DeploymentSchedule
+    from prefect.client.schemas.responses import DeploymentResponse
 
 ROOT = Path(__file__).parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
@@ -30,8 +43,7 @@ def release() -> str:
 
 
 def deployment_names() -> set[str]:
-    stanzas = YAML(typ="safe").load(PREFECT_FILE)["deployments"]
-    return {stanza["name"] for stanza in stanzas}
+    return {stanza["name"] for stanza in _load_file()["deployments"]}
 
 
 def is_registered(api_url: str, *, login: str, pool: str) -> bool:
@@ -41,6 +53,57 @@ def is_registered(api_url: str, *, login: str, pool: str) -> bool:
     wanted = release()
     current = {item["name"] for item in found if item["version"] == wanted and item["work_pool_name"] == pool}
     return current == deployment_names()
+
+
+def as_operated(stanza: Mapping[str, Any], deployment: DeploymentResponse | None) -> dict[str, Any]:
+    """The stanza with what an operator set on its deployment; a parameter that the flow no longer has is left out."""
+    if deployment is None:
+        return dict(stanza)
+    known = _parameters_of(stanza["entrypoint"])
+    kept = {name: value for name, value in deployment.parameters.items() if name in known}
+    schedules = [_schedule_stanza(schedule) for schedule in deployment.schedules]
+    present = {schedule.get("slug") for schedule in schedules}
+    added = [schedule for schedule in stanza.get("schedules", ()) if schedule.get("slug") not in present]
+    return {
+        **stanza,
+        "parameters": {**stanza.get("parameters", {}), **kept},
+        "paused": bool(deployment.paused),
+        "schedules": schedules + added,
+    }
+
+
+def _schedule_stanza(schedule: DeploymentSchedule) -> dict[str, Any]:
+    """A schedule of the server as prefect.yaml spells it."""
+    timing = schedule.schedule.model_dump(mode="json", exclude_none=True)
+    slug = {"slug": schedule.slug} if schedule.slug else {}
+    return {**timing, **slug, "active": schedule.active, "parameters": schedule.parameters}
+
+
+def _parameters_of(entrypoint: str) -> set[str]:
+    module, _, name = entrypoint.rpartition(".")
+    return set(inspect.signature(getattr(importlib.import_module(module), name).fn).parameters)
+
+
+def _load_file() -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load(PREFECT_FILE)
+    return content
+
+
+def _present() -> dict[str, DeploymentResponse]:
+    """The server's deployments of the file, by name."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted(deployment_names())))
+    with get_client(sync_client=True) as client:
+        return {found.name: found for found in client.read_deployments(deployment_filter=wanted)}
+
+
+def _write_operated_file(path: Path) -> None:
+    present = _present()
+    content = _load_file()
+    content["deployments"] = [as_operated(stanza, present.get(stanza["name"])) for stanza in content["deployments"]]
+    YAML(typ="safe").dump(content, path)
 
 
 def _make_work_pool(name: str) -> None:
@@ -62,8 +125,11 @@ def main() -> None:
     from prefect.cli import app
 
     _make_work_pool(os.environ["IMS_HOST"])
-    sys.argv[1:] = ["--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
-    app()
+    with tempfile.TemporaryDirectory(prefix="ims-deploy-") as folder:
+        file = Path(folder) / PREFECT_FILE.name
+        _write_operated_file(file)
+        sys.argv[1:] = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        app()
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _accounts(nouns, common)
     _images(nouns, common)
     _ecs(nouns, common)
+    _series(nouns, common)
     return parser
 
 
@@ -101,6 +102,14 @@ def _services(nouns: Any, common: argparse.ArgumentParser) -> None:
         nouns.add_parser(verb, parents=[common], help=help, description=help).set_defaults(
             run=f"flows.commands.services:{verb}"
         )
+    help = "repair or report what killed runs left behind on this host (operators only)"
+    reconcile = nouns.add_parser("reconcile", parents=[common], help=help, description=help)
+    reconcile.add_argument("--dry-run", action="store_true", help="change nothing, say what would be done")
+    reconcile.add_argument(
+        "--remove-strangers", action="store_true", help="also remove domains and files that the catalog does not know"
+    )
+    reconcile.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
+    reconcile.set_defaults(run="flows.commands.operator:reconcile")
 
 
 def _accounts(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -201,6 +210,21 @@ def _capture(ecs: _Nouns) -> None:
     capture.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG")
     capture.add_argument("--series", metavar="NAME", help="series that it belongs to")
     _run_options(capture)
+
+
+def _series(nouns: Any, common: argparse.ArgumentParser) -> None:
+    series = _Nouns(nouns, common, "series", "images captured again and again, of which the last ones are kept")
+    run = series.add("run", "flows.commands.series:run", "capture ECSs into a series and thin it")
+    run.add_argument("ecs", nargs="+", metavar="ECS", help="id, or name where it is unambiguous")
+    run.add_argument("--series", default="nightly", metavar="NAME")
+    run.add_argument("--keep", type=int, default=7, metavar="N", help="images of each ECS to keep (default: 7)")
+    run.add_argument("--apply", action="store_true", help="delete what is beyond them; without it they are only named")
+    run.add_argument(
+        "--no-generalize", dest="generalize", action="store_false", help="keep host keys, machine-id, logs and the like in it"
+    )
+    run.add_argument("--verify", choices=("boot", "none"), default="boot", help="boot each before it is active (default)")
+    run.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
+    series.add("list", "flows.commands.series:list_all", "list your series and what they occupy")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:

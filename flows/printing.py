@@ -9,8 +9,10 @@ from typing import Any
 COLUMNS = {
     "images": ("id", "name", "type", "state", "format", "boot_proof", "bytes_stored", "created_at"),
     "ecs": ("id", "name", "state", "image_id", "flavor", "accelerator", "seconds_to_ready", "created_at"),
+    "series": ("series", "ecs", "ecs_id", "images", "newest", "oldest", "bytes_stored"),
     "accounts": ("name", "operator", "max_images", "max_bytes", "created_at"),
     "flavors": ("name", "vcpus", "memory_mib"),
+    "findings": ("kind", "subject", "owner", "action", "found", "remedy"),
     "audit": ("at", "who", "kind", "subject_id", "old", "new"),
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
@@ -12,12 +10,15 @@ from models.images import get_image
 from models.tables import Image
 from models.vocabulary import DiskKind
 from tasks.lineage import lineage_markdown
+from tasks.markdown import cell as _cell
+from tasks.markdown import fenced as _fenced
+from tasks.markdown import size as _size
+from tasks.markdown import table as _table
 from tasks.policies import ONCE
 from tasks.resources import catalog
 from tasks.sagas import Saga
 from tasks.views import EcsView, ImageView, image_view
 
-MIB = 1 << 20
 SHOWN_PATHS = 50
 """Paths that a report shows of one operation; the catalog has them all."""
 
@@ -147,24 +148,6 @@ def _proof(image: Image) -> str:
     if not detail:
         return ""
     return f"after {detail.get('seconds')} s, {detail.get('boot_mode')}, {detail.get('accelerator')}"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
-
-
-def _fenced(text: str) -> str:
-    fence = "`" * 8
-    return f"{fence}text\n{text.replace(fence, '')}\n{fence}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _size(count: int) -> str:
-    return f"{count / MIB:,.1f} MiB"
 
 
 def _share(part: int, whole: int) -> str:

@@ -47,6 +47,13 @@ Identifier = Annotated[
     Field(min_length=1, max_length=128),
     Help("The id, or the name where one of yours has it."),
 ]
+EcsNames = Annotated[
+    list[Identifier],
+    Field(max_length=1000),
+    Help("ECSs to capture one after the other, by id or name. None named: nothing is done."),
+]
+Keep = Annotated[int, Field(ge=1, le=1000), Help("How many images of each ECS's series are kept.")]
+Apply = Annotated[bool, Help("Delete what is beyond them. Without it the report says what would be deleted.")]
 IdempotencyKey = Annotated[
     str | None,
     Field(max_length=128),
@@ -72,6 +79,8 @@ Flavor = Annotated[str, Field(min_length=1, max_length=63), Help("Size of the gu
 
 
 Whole = Annotated[bool, Help("All disks of the ECS at one point in time, instead of its system disk alone.")]
+DryRun = Annotated[bool, Help("Change nothing: say what would be done.")]
+RemoveStrangers = Annotated[bool, Help("Also remove domains and files of this host that the catalog does not know.")]
 Generalize = Annotated[
     bool,
     Help("Remove the guest's identity: host keys, machine-id, cloud-init state, logs, shell history, leases."),

@@ -81,7 +81,9 @@ def show(given: Namespace) -> dict[str, Any]:
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
         image_id = resolve_image(session, account=account, wanted=given.id)
-        return image_view(get_image(session, account=account, image_id=image_id), account=account).model_dump(mode="json")
+        image = get_image(session, account=account, image_id=image_id)
+        shown = image_view(image, account=account).model_dump(mode="json")
+        return shown | ({"capture": image.capture_detail} if image.owner == account and image.source_ecs_id else {})
 
 
 def lineage(given: Namespace) -> dict[str, Any]:

@@ -32,10 +32,12 @@ def service() -> Iterator[Service]:
         try:
             embedded.up(load_settings())
             with prefect_of(home):
-                yield Service(home)
+                try:
+                    yield Service(home)
+                finally:
+                    for ecs in Service(home).run("ecs", "list").answer.get("ecs", []):
+                        Service(home).run("ecs", "delete", ecs["id"])
         finally:
-            for ecs in Service(home).run("ecs", "list").answer.get("ecs", []):
-                Service(home).run("ecs", "delete", ecs["id"])
             embedded.down(load_settings())
             shutil.rmtree(home, ignore_errors=True)
 

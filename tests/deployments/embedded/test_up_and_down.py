@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from minio import Minio
 
-from deployments import embedded
-from deployments.embedded import environment, libvirt_services, ports, probes, processes, services
+from deployments import embedded, registering
+from deployments.embedded import environment, libvirt_services, ports, probes, processes, provisioning, services
 from deployments.embedded import site as sites
 from tasks.engine.errors import RequestRefused
 from tasks.engine.settings import Settings, load_settings
@@ -147,10 +148,26 @@ def test_scheduled_deployment_gets_runs(site_settings: Settings) -> None:
 
 
 def test_deployments_are_registered_for_this_host(site_settings: Settings) -> None:
-    from deployments import registering
-
     login = sites.look_up(site_settings).login
     assert registering.is_registered(site_settings.prefect_api_url, login=login, pool=site_settings.host)
+
+
+def test_redeploy_keeps_what_an_operator_set(site_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = sites.look_up(site_settings)
+    wanted = {"deployments": {"name": {"any_": ["capture-series"]}}}
+    with httpx.Client(base_url=site_settings.prefect_api_url, auth=tuple(site.login.split(":", 1)), timeout=30) as client:
+        before = client.post("/deployments/filter", json=wanted).json()[0]
+        path, nightly = f"/deployments/{before['id']}", before["schedules"][0]["id"]
+        client.patch(path, json={"parameters": {"ecs": ["web"], "keep": 3}}).raise_for_status()
+        client.patch(f"{path}/schedules/{nightly}", json={"active": False}).raise_for_status()
+        noon = {"active": True, "schedule": {"cron": "0 12 * * *", "timezone": "UTC"}}
+        client.post(f"{path}/schedules", json=[noon]).raise_for_status()
+        monkeypatch.setattr(registering, "release", lambda: "next")
+        provisioning.register_deployments(site)
+        after = client.get(path).json()
+    assert (after["version"], after["parameters"]) == ("next", {"ecs": ["web"], "keep": 3})
+    shown = {(it["slug"], it["schedule"]["cron"], it["active"]) for it in after["schedules"]}
+    assert shown == {("nightly", "0 2 * * *", False), (None, "0 12 * * *", True)}
 
 
 def test_down_leaves_nothing_and_up_brings_it_back(site_settings: Settings) -> None:
