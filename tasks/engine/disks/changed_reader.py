@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import nbd
+
 from tasks.engine.disks.formats import DiskFormat, Finding, Window
 from tasks.engine.disks.nbd_reader import NbdReader
 from tasks.engine.disks.qemu_reader import QemuReader
+from tasks.engine.errors import HostUnavailable, ImsError
 from tasks.engine.geometry import CHUNK_SIZE, Extent, PendingChunk, chunk_length, chunks_of, with_tail
 
 BaseChunk = Callable[[int], bytes]
@@ -91,3 +94,9 @@ class OverlayReader(QemuReader):
 
     def _wanted(self, flags: int) -> bool:
         return flags > 0
+
+    def _request_failure(self, error: nbd.Error) -> ImsError:
+        failure = super()._request_failure(error)
+        if "another process using the image" in failure.message:
+            return HostUnavailable("overlay_busy", "a running QEMU has the overlay open", remedy="Is its guest stopped?")
+        return failure

@@ -44,9 +44,19 @@ def thaw(domain: Any, *, patience_seconds: float = THAW_SECONDS) -> bool:
     deadline = time.monotonic() + patience_seconds
     while True:
         left = max(1, round(deadline - time.monotonic()))
-        ask(domain, "guest-fsfreeze-thaw", timeout_seconds=left)
-        if ask(domain, "guest-fsfreeze-status", timeout_seconds=left) == "thawed":
+        if _answers_thaw(domain, left) and ask(domain, "guest-fsfreeze-status", timeout_seconds=left) == "thawed":
             return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.2)
+
+
+def _answers_thaw(domain: Any, timeout_seconds: int) -> bool:
+    """Ask for it; False where the agent is silent, for which libvirt alone waits five seconds before it passes anything on."""
+    try:
+        call(domain, "guest-fsfreeze-thaw", timeout_seconds=timeout_seconds)
+    except AgentRefused:
+        return True
+    except AgentSilent:
+        return False
+    return True

@@ -59,7 +59,8 @@ def take(domain: Any, files: EcsFiles, request: PointRequest) -> Point:
     backup.require_room(files)
     backup.end(domain, files)
     since = _usable(domain, request)
-    debt = Debt.begin()
+    older = watch.owed(files)
+    debt = replace(Debt.begin(), frozen_since=older.frozen_since if older else None)  # a thaw that is owed stays so
     watch.note(files, debt)
     try:
         return _frozen(domain, files, request, since, debt)
@@ -99,16 +100,17 @@ def _frozen(domain: Any, files: EcsFiles, request: PointRequest, since: Mapping[
     if request.consistency != "crash":
         watch.note(files, replace(debt, frozen_since=time.time()))
         frozen = freezing.freeze(domain)
-    owes = frozen in (Freeze.FROZEN, Freeze.SILENT)
+    asked = frozen in (Freeze.FROZEN, Freeze.SILENT)
+    owes = asked or debt.frozen_since is not None
     try:
         if request.consistency == "filesystem" and frozen is not Freeze.FROZEN:
             raise CaptureRefused("consistency", WORDS[frozen], remedy="Install qemu-guest-agent in it, or accept less.")
         socket = backup.begin(domain, files, BackupPlan(since=since, checkpoint=request.name))
     finally:
         thawed = not owes or freezing.thaw(domain, patience_seconds=2.0)
-        seconds = time.monotonic() - began if owes else 0.0
+        seconds = time.monotonic() - began if asked else 0.0
         if thawed:
-            watch.note(files, debt)
+            watch.note(files, replace(debt, frozen_since=None))
     still = frozen is Freeze.FROZEN and seconds < watch.FROZEN_SECONDS  # beyond it somebody else may have thawed the guest
     return Point(
         socket=socket,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
+from tasks.engine.errors import HostUnavailable
 from tasks.engine.guests import backup, freezing
 from tasks.engine.guests.hypervisor import Hypervisor, libvirt_calls
 from tasks.engine.guests.overlay import EcsFiles
@@ -67,10 +68,13 @@ def owed(files: EcsFiles) -> Debt | None:
     """The debt of an ECS's capture; one that cannot be read belongs to nobody and is treated as frozen."""
     try:
         values: dict[str, Any] = json.loads(files.debt.read_text())
-        return Debt(pid=int(values["pid"]), started=str(values["started"]), frozen_since=values["frozen_since"])
+        since = values["frozen_since"]
+        return Debt(
+            pid=int(values["pid"]), started=str(values["started"]), frozen_since=None if since is None else float(since)
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return Debt(pid=0, started="", frozen_since=0.0)
 
 
@@ -86,8 +90,10 @@ def relieve(hypervisor: Hypervisor, files: EcsFiles, ecs_id: UUID) -> bool:
         if running and not freezing.thaw(domain):
             return False
         log.warning("ECS %s: thawed for a capture that did not", ecs_id)
-        debt = replace(debt, frozen_since=None)
-        note(files, debt)
+        if owed(files) != debt:
+            return False  # another capture has begun meanwhile
+        if not debt.orphaned:
+            note(files, replace(debt, frozen_since=None))
     if not debt.orphaned:
         return False
     if domain is None:
@@ -100,10 +106,28 @@ def relieve(hypervisor: Hypervisor, files: EcsFiles, ecs_id: UUID) -> bool:
 
 
 def relieve_all(hypervisor: Hypervisor, ecs_folder: Path) -> Iterator[UUID]:
-    """Look after every ECS of the host; gives those whose capture still owes something that is due."""
+    """Look after every ECS of the host; gives those whose capture still owes something that is due.
+
+    A host's failure with one of them is raised when all others have been looked after.
+    """
+    failure: HostUnavailable | None = None
     for path in ecs_folder.glob(f"*/{EcsFiles(Path()).debt.name}"):
-        debt = owed(EcsFiles(path.parent))
-        if debt is not None and (debt.orphaned or debt.thaw_is_due):
-            ecs_id = UUID(path.parent.name)
-            if not relieve(hypervisor, EcsFiles(path.parent), ecs_id):
+        files, ecs_id = EcsFiles(path.parent), _ecs_id(path.parent.name)
+        debt = owed(files) if ecs_id else None
+        if ecs_id is None or debt is None or not (debt.orphaned or debt.thaw_is_due):
+            continue
+        try:
+            if not relieve(hypervisor, files, ecs_id):
                 yield ecs_id
+        except HostUnavailable as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _ecs_id(name: str) -> UUID | None:
+    """None for a folder that is no ECS's."""
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
