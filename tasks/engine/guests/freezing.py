@@ -39,24 +39,29 @@ def freeze(domain: Any, *, timeout_seconds: int = FREEZE_SECONDS) -> Freeze:
     return Freeze.FROZEN if frozen else Freeze.REFUSED
 
 
-def thaw(domain: Any, *, patience_seconds: float = THAW_SECONDS) -> bool:
-    """Let go; True once the agent says that nothing is frozen any more, also where nothing ever was."""
-    deadline = time.monotonic() + patience_seconds
+def thaw(domain: Any, *, patience_seconds: float = THAW_SECONDS) -> int | None:
+    """Let go. How many file systems were frozen until now, once the agent says that none is any more; None where it does not.
+
+    0 after a freeze means that somebody else has let them go before.
+    """
+    deadline, released = time.monotonic() + patience_seconds, 0
     while True:
         left = max(1, round(deadline - time.monotonic()))
-        if _answers_thaw(domain, left) and ask(domain, "guest-fsfreeze-status", timeout_seconds=left) == "thawed":
-            return True
+        count = _released(domain, left)
+        released += count or 0
+        if count is not None and ask(domain, "guest-fsfreeze-status", timeout_seconds=left) == "thawed":
+            return released
         if time.monotonic() >= deadline:
-            return False
+            return None
         time.sleep(0.2)
 
 
-def _answers_thaw(domain: Any, timeout_seconds: int) -> bool:
-    """Ask for it; False where the agent is silent, for which libvirt alone waits five seconds before it passes anything on."""
+def _released(domain: Any, timeout_seconds: int) -> int | None:
+    """Ask for it once; None where the agent is silent, for which libvirt alone waits five seconds before it passes anything
+    on."""
     try:
-        call(domain, "guest-fsfreeze-thaw", timeout_seconds=timeout_seconds)
-    except AgentRefused:
-        return True
+        return int(call(domain, "guest-fsfreeze-thaw", timeout_seconds=timeout_seconds) or 0)
+    except (AgentRefused, ValueError, TypeError):
+        return 0
     except AgentSilent:
-        return False
-    return True
+        return None

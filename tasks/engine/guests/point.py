@@ -57,16 +57,17 @@ def take(domain: Any, files: EcsFiles, request: PointRequest) -> Point:
     Whatever is raised, the guest is let go and no job is left.
     """
     backup.require_room(files)
-    backup.end(domain, files)
-    since = _usable(domain, request)
-    older = watch.owed(files)
-    debt = replace(Debt.begin(), frozen_since=older.frozen_since if older else None)  # a thaw that is owed stays so
-    watch.note(files, debt)
-    try:
-        return _frozen(domain, files, request, since, debt)
-    except BaseException:
-        release(domain, files, checkpoint=request.name)
-        raise
+    with watch.alone(files):
+        backup.end(domain, files)
+        since = _usable(domain, request)
+        older = watch.owed(files)
+        debt = replace(Debt.begin(), frozen_since=older.frozen_since if older else None)  # a thaw that is owed stays so
+        watch.note(files, debt)
+        try:
+            return _frozen(domain, files, request, since, debt)
+        except BaseException:
+            release(domain, files, checkpoint=request.name)
+            raise
 
 
 def release(domain: Any, files: EcsFiles, *, checkpoint: str | None = None) -> None:
@@ -77,7 +78,7 @@ def release(domain: Any, files: EcsFiles, *, checkpoint: str | None = None) -> N
     debt = watch.owed(files)
     with libvirt_calls("asking for a guest's state"):
         runs = bool(domain.isActive())
-    thawed = debt is None or debt.frozen_since is None or not runs or freezing.thaw(domain)
+    thawed = debt is None or debt.frozen_since is None or not runs or freezing.thaw(domain) is not None
     backup.end(domain, files)
     if checkpoint is not None:
         checkpoints.drop(domain, {checkpoint} & checkpoints.names(domain))
@@ -107,11 +108,12 @@ def _frozen(domain: Any, files: EcsFiles, request: PointRequest, since: Mapping[
             raise CaptureRefused("consistency", WORDS[frozen], remedy="Install qemu-guest-agent in it, or accept less.")
         socket = backup.begin(domain, files, BackupPlan(since=since, checkpoint=request.name))
     finally:
-        thawed = not owes or freezing.thaw(domain, patience_seconds=2.0)
+        released = freezing.thaw(domain, patience_seconds=2.0) if owes else 0
+        thawed = released is not None
         seconds = time.monotonic() - began if asked else 0.0
         if thawed:
             watch.note(files, replace(debt, frozen_since=None))
-    still = frozen is Freeze.FROZEN and seconds < watch.FROZEN_SECONDS  # beyond it somebody else may have thawed the guest
+    still = frozen is Freeze.FROZEN and bool(released)  # else somebody has thawed the guest before the backup began
     return Point(
         socket=socket,
         since=since,

@@ -6,10 +6,13 @@ that stays frozen is down, and one with a forgotten backup job fills the host's 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -52,6 +55,17 @@ class Debt:
         return self.frozen_since is not None and (self.orphaned or time.time() - self.frozen_since > FROZEN_SECONDS)
 
 
+@contextmanager
+def alone(files: EcsFiles) -> Iterator[None]:
+    """Nobody else begins or relieves a capture of this ECS until the block ends; waits for whoever does."""
+    folder = os.open(files.folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def note(files: EcsFiles, debt: Debt) -> None:
     """Keep the debt where it outlives this process."""
     draft = files.debt.with_suffix(".part")
@@ -80,29 +94,32 @@ def owed(files: EcsFiles) -> Debt | None:
 
 def relieve(hypervisor: Hypervisor, files: EcsFiles, ecs_id: UUID) -> bool:
     """Pay what is due of one ECS; True when nothing is owed any more."""
-    debt = owed(files)
-    if debt is None:
-        return True
-    domain = hypervisor.find(ecs_id)
-    with libvirt_calls("asking for a guest's state"):
-        running = domain is not None and bool(domain.isActive())
-    if debt.thaw_is_due:
-        if running and not freezing.thaw(domain):
-            return False
-        log.warning("ECS %s: thawed for a capture that did not", ecs_id)
-        if owed(files) != debt:
-            return False  # another capture has begun meanwhile
-        if not debt.orphaned:
+    with alone(files):
+        debt = owed(files)
+        if debt is None:
+            return True
+        domain = hypervisor.find(ecs_id)
+        with libvirt_calls("asking for a guest's state"):
+            running = domain is not None and bool(domain.isActive())
+        if debt.thaw_is_due:
+            if running and freezing.thaw(domain) is None:
+                return False
+            log.warning("ECS %s: thawed for a capture that did not", ecs_id)
+        if debt.orphaned:
+            _end(domain, files)
+            log.warning("ECS %s: ended what a capture left behind", ecs_id)
+            return True
+        if debt.thaw_is_due:
             note(files, replace(debt, frozen_since=None))
-    if not debt.orphaned:
         return False
+
+
+def _end(domain: Any | None, files: EcsFiles) -> None:
     if domain is None:
         backup.sweep(files)
     else:
         backup.end(domain, files)
     settle(files)
-    log.warning("ECS %s: ended what a capture left behind", ecs_id)
-    return True
 
 
 def relieve_all(hypervisor: Hypervisor, ecs_folder: Path) -> Iterator[UUID]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -297,16 +298,16 @@ def test_debt_of_a_dead_capture_is_paid_on_a_full_disk(guest: Guest, monkeypatch
     assert guest.at_rest()
 
 
-def test_debt_of_a_capture_that_began_meanwhile_is_left_alone(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def thaw_slowly(_domain: object) -> bool:
-        watch.note(guest.files, Debt.begin())
-        return True
-
+def test_relief_waits_for_a_capture_that_begins(guest: Guest) -> None:
     watch.note(guest.files, Debt(pid=ended_process(), started="1", frozen_since=time.time()))
-    monkeypatch.setattr(freezing, "thaw", thaw_slowly)
-    assert not watch.relieve(guest.hypervisor, guest.files, guest.id)
+    with ThreadPoolExecutor(1) as pool:
+        with watch.alone(guest.files):
+            relief = pool.submit(watch.relieve, guest.hypervisor, guest.files, guest.id)
+            time.sleep(0.3)
+            assert not relief.done()
+            watch.note(guest.files, Debt.begin())
+        assert not relief.result()
     assert watch.owed(guest.files) == Debt.begin()
-    monkeypatch.undo()
 
 
 def test_debt_of_a_live_capture_is_its_own_until_it_takes_too_long(guest: Guest) -> None:
@@ -379,7 +380,7 @@ def hanging(guest: Guest) -> Iterator[Guest]:
     guest.run(f"mkdir -p {os.path.dirname(HOOK)}; printf '{hook}' >{HOOK}; chmod 755 {HOOK}")
     restart_agent(guest)
     yield guest
-    wait_until(lambda: ping(guest.domain) and freezing.thaw(guest.domain))
+    wait_until(lambda: ping(guest.domain) and freezing.thaw(guest.domain) is not None)
     guest.run(f"echo '#!/bin/sh' >{HOOK}")
 
 
