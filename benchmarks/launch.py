@@ -18,16 +18,13 @@ from benchmarks import launch_server
 from benchmarks.embedded_store import fresh_bucket
 from benchmarks.imports import Bench
 from benchmarks.launch_guests import Launch, Launcher
-from benchmarks.launch_host import Host, launch_host
-from benchmarks.launch_images import Image, enlarge, publish
+from benchmarks.launch_host import launch_host
+from benchmarks.launch_images import Image, enlarge, publish, sample_guest
 from benchmarks.results import RUNS, Result, median
-from deployments.sample_guest import build, fetch
-from deployments.sample_guest.packages import default_folder
 from tasks.engine.blobs.chunks import ChunkDigest, chunk_key
 from tasks.engine.blobs.manifests import manifest_key
 from tasks.engine.blobs.objects import ObjectStore
 from tasks.engine.blobs.s3 import connect
-from tasks.engine.guests.accelerator import choose_accelerator
 from tasks.engine.guests.hypervisor import Hypervisor
 
 SMALL, LARGE = 200 * 1000**2, 10 * 1000**3
@@ -143,19 +140,13 @@ def _ground(bench: Bench) -> Iterator[Ground]:
             launch_host(folder / "home", store=bench.address, bucket=CHUNKS) as host,
             Hypervisor(host.settings.libvirt_uri) as hypervisor,
         ):
-            launcher = Launcher(host, hypervisor, kvm=_kvm(host))
+            launcher = Launcher(host, hypervisor, kvm=host.kvm())
             yield Ground(launcher, chunks, connect(bench.address), small, large)
 
 
 def _images(folder: Path, *, chunks: ObjectStore, peers: ObjectStore) -> tuple[Image, Image]:
-    packages = default_folder()
-    fetch(packages)
-    guest = build(folder / "guest.raw", packages=packages)
+    guest = sample_guest(folder / "guest.raw")
     small = enlarge(guest, folder / "200mb.raw", data_bytes=SMALL)
     small_image = publish("200mb", small, chunks=chunks, peers=peers)
     large = enlarge(guest, folder / "10gb.raw", data_bytes=LARGE)
     return small_image, publish("10gb", large, chunks=chunks, peers=peers)
-
-
-def _kvm(host: Host) -> bool:
-    return choose_accelerator(host.settings.accelerator, home=host.settings.home).kind == "kvm"

@@ -64,13 +64,25 @@ class Launcher:
 
         return self._launch(fetch, until_ready=until_ready)
 
+    def spec(self, ecs_id: UUID, files: EcsFiles, backing: AnyBacking) -> DomainSpec:
+        """The guest over a new overlay, with a new seed."""
+        create_overlay(files.overlay(0), backing=backing, virtual_size=backing.virtual_size)
+        write_seed(files.seed, Seed(instance_id=ecs_id, hostname="bench"))
+        return DomainSpec(
+            ecs_id=ecs_id,
+            disks=[DiskSpec(overlay=files.overlay(0), backing=backing)],
+            console=files.console,
+            kvm=self.kvm,
+            seed=files.seed,
+        )
+
     def _launch(self, prepare: Callable[[EcsFiles], AnyBacking], *, until_ready: bool) -> Launch:
         ecs_id = uuid4()
         files = ecs_files(self.host.settings.ecs_folder, ecs_id)
         try:
             began = time.monotonic()
             make_folder(files)
-            spec = self._spec(ecs_id, files, prepare(files))
+            spec = self.spec(ecs_id, files, prepare(files))
             domain.start(self.hypervisor, spec)
             started = time.monotonic() - began
             guest = self.hypervisor.domain(ecs_id)
@@ -84,17 +96,6 @@ class Launcher:
         finally:
             domain.delete(self.hypervisor, ecs_id)
             remove_folder(files)
-
-    def _spec(self, ecs_id: UUID, files: EcsFiles, backing: AnyBacking) -> DomainSpec:
-        create_overlay(files.overlay(0), backing=backing, virtual_size=backing.virtual_size)
-        write_seed(files.seed, Seed(instance_id=ecs_id, hostname="bench"))
-        return DomainSpec(
-            ecs_id=ecs_id,
-            disks=[DiskSpec(overlay=files.overlay(0), backing=backing)],
-            console=files.console,
-            kvm=self.kvm,
-            seed=files.seed,
-        )
 
 
 def download(image: Image, folder: Path, *, client: Minio, bucket: str) -> FileBacking:

@@ -20,6 +20,7 @@ from typing import Any
 from deployments.embedded import libvirt_services, services
 from deployments.embedded.agent import serves_nbd
 from tasks.engine.blobs.s3 import S3Address
+from tasks.engine.guests.accelerator import choose_accelerator
 from tasks.engine.settings import Settings
 
 PUBLISHED_SECONDS = 1.2
@@ -71,6 +72,10 @@ class Host:
     def cached(self) -> set[str]:
         """Digests of the chunks that have been fetched."""
         return {path.name for path in self.settings.cache.glob("??/*")}
+
+    def kvm(self) -> bool:
+        """Whether its guests run under KVM."""
+        return choose_accelerator(self.settings.accelerator, home=self.settings.home).kind == "kvm"
 
     def _environment(self) -> dict[str, str]:
         return {

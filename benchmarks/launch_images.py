@@ -15,7 +15,9 @@ from pathlib import Path
 
 from benchmarks.importing import import_disk
 from benchmarks.peers import convert
+from deployments.sample_guest import build, fetch
 from deployments.sample_guest.disk import MIB, ROOT_SIZE, ROOT_START
+from deployments.sample_guest.packages import default_folder
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.engine.blobs.objects import ObjectStore
 from tasks.engine.geometry import SECTOR_SIZE
@@ -53,6 +55,13 @@ def publish(name: str, disk: Path, *, chunks: ObjectStore, peers: ObjectStore) -
     peer_bytes = compressed.stat().st_size
     compressed.unlink()
     return Image(name, stored.virtual_size, stored.manifest_digest, peer_bytes)
+
+
+def sample_guest(target: Path) -> Path:
+    """The guest as it is built, from packages that are fetched once."""
+    packages = default_folder()
+    fetch(packages)
+    return build(target, packages=packages)
 
 
 def enlarge(guest: Path, target: Path, *, data_bytes: int) -> Path:

@@ -14,8 +14,13 @@ BLOCK = 1 << 20
 
 def convert(disk: Path, target: Path) -> None:
     """`disk` (qcow2 or raw) as a zstd-compressed qcow2."""
-    command = ["qemu-img", "convert", "-c", "-f", disk.suffix[1:], "-O", "qcow2", "-o", "compression_type=zstd"]
-    subprocess.run([*command, str(disk), str(target)], check=True)
+    compress(str(disk), target, form=disk.suffix[1:])
+
+
+def compress(source: str, target: Path, *, form: str) -> None:
+    """What qemu-img calls `source`, a file or an NBD export, as a zstd-compressed qcow2."""
+    command = ["qemu-img", "convert", "-c", "-f", form, "-O", "qcow2", "-o", "compression_type=zstd"]
+    subprocess.run([*command, source, str(target)], check=True)
 
 
 def sha256(file: Path) -> str:
@@ -39,5 +44,15 @@ def convert_and_upload(disk: Path, *, scratch: Path, client: Minio, bucket: str)
     try:
         digest = convert_and_hash(disk, target)
         client.fput_object(bucket, f"peer/{digest}", str(target))
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def compress_and_upload(source: str, *, form: str, scratch: Path, client: Minio, bucket: str) -> None:
+    """Without the hash; nothing is left in `scratch`."""
+    target = scratch / f"peer-{uuid.uuid4().hex}.qcow2"
+    try:
+        compress(source, target, form=form)
+        client.fput_object(bucket, target.name, str(target))
     finally:
         target.unlink(missing_ok=True)

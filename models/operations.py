@@ -89,6 +89,32 @@ def is_held(operation: Operation, *, is_alive: Callable[[Owner], bool]) -> bool:
     return operation.state is OperationState.RUNNING and operation.lease_expires_at > utc_now() and is_alive(owner)
 
 
+def take_abandoned(
+    session: Session,
+    *,
+    operation: Operation,
+    owner: Owner,
+    is_alive: Callable[[Owner], bool],
+    lease_seconds: int = LEASE_SECONDS,
+) -> Lease | None:
+    """The right to end a running operation that nobody runs any more; None where somebody does, ended it or was faster.
+
+    Until that lease ends nobody else can take it up, so what it left behind is undone in peace. For the operator alone.
+    """
+    query = select(Operation).where(
+        Operation.id == operation.id,
+        Operation.lease_token == operation.lease_token,
+        Operation.state == OperationState.RUNNING,
+    )
+    row = session.exec(query.with_for_update().execution_options(populate_existing=True)).first()
+    if row is None or is_held(row, is_alive=is_alive):
+        return None
+    token = str(uuid.uuid4())
+    row.sqlmodel_update({"lease_token": token, **_lease_columns(owner, seconds=lease_seconds)})
+    _save(session, row)
+    return Lease(row.id, token)
+
+
 def get_operation(session: Session, *, account: str, operation_id: str) -> Operation:
     found = session.exec(select(Operation).where(Operation.id == operation_id, Operation.account == account)).first()
     if found is None:

@@ -86,15 +86,17 @@ def store_disk(ecs_id: str, moment: Moment, shot: Shot) -> DiskFacts:
 
 
 def undo_capture(saga: Saga, _error: BaseException) -> None:
-    """The ECS runs on, thawed and without a backup job; what its next capture builds on is what it was before."""
+    """The ECS runs on, thawed and without a backup job; what its next capture builds on is what the catalog says."""
     remove_scratch(saga)
     with catalog() as session:
         held = session.exec(select(Ecs).where(Ecs.locked_by == saga.operation_id)).first()
+        recorded = {disk.checkpoint for disk in held.disks} if held else set()
     if held is not None:
+        mark = mark_name(saga.operation_id)
         with hypervisor() as host:
             found = host.find(UUID(held.id))
             if found is not None:
-                point.release(found, files_of(held.id), checkpoint=mark_name(saga.operation_id))
+                point.release(found, files_of(held.id), checkpoint=None if mark in recorded else mark)
 
 
 def chunk_of(disk: Manifest | None, store: ChunkStore, index: int) -> bytes:

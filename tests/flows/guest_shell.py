@@ -71,16 +71,21 @@ def has_job(ecs_id: str) -> bool:
     return True
 
 
-def write_root(digest: str, target: Path) -> Path:
-    """The sample guest's root file system, which reaches to the end of its disk, out of a stored disk."""
+def write_raw(digest: str, target: Path, *, skip: int = 0) -> Path:
+    """A stored disk as a raw file, without its first `skip` bytes (whole chunks)."""
     manifest, read = stored_disk(ManifestDigest(digest))
     with target.open("wb") as file:
-        file.truncate(manifest.virtual_size - ROOT_START)
+        file.truncate(manifest.virtual_size - skip)
         for index, _ in manifest.entries():
-            if (place := index * CHUNK_SIZE - ROOT_START) >= 0:
+            if (place := index * CHUNK_SIZE - skip) >= 0:
                 file.seek(place)
                 file.write(read(index * CHUNK_SIZE, CHUNK_SIZE))
     return target
+
+
+def write_root(digest: str, target: Path) -> Path:
+    """The sample guest's root file system, which reaches to the end of its disk."""
+    return write_raw(digest, target, skip=ROOT_START)
 
 
 def repair(root: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 import uuid
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,25 @@ import libvirt
 import pytest
 from commands import Service
 from guest_shell import domain
+from leftovers import copy_guest, dead_operation, ended_operation, left_of, new_row, set_ecs
 from sqlmodel import select
 
-from models.ecs import NewEcs, create_ecs, delete_ecs, record_checkpoint
+from models.ecs import attach_disk, record_checkpoint
 from models.facts import DiskFacts
-from models.locks import lock_ecs
-from models.operations import Owner, Request, begin_operation, bind_subject, fail, finish
 from models.reconciliation import operation_rows
 from models.tables import Ecs, Image, Operation
 from models.trail import Actor, list_audit
 from models.vocabulary import EcsState, ImageState, OperationState
+from tasks.attaching import ADDED
 from tasks.engine.guests import backup, checkpoints
 from tasks.engine.guests.backup import BackupPlan
-from tasks.engine.settings import load_settings
-from tasks.guests import files_of
+from tasks.guests import discard_guest, files_of
 from tasks.resources import catalog
 from tasks.sagas import Call, saga
 
 pytestmark = pytest.mark.guest
 MakeDisk = Callable[..., Path]
+CopyDomain = Callable[[str], None]
 FORGET = libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 
 
@@ -61,66 +60,18 @@ def findings(service: Service, *options: str) -> list[tuple[str, str, str]]:
     return [(each["kind"], each["subject"], each["action"]) for each in own]
 
 
-def copy_domain(ecs_id: str, copy_id: str) -> None:
-    """Define the ECS's guest a second time under another id, with a folder."""
-    root = ET.fromstring(domain(ecs_id).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    for name, text in (("name", f"ims-{copy_id}"), ("uuid", copy_id)):
-        element = root.find(name)
-        assert element is not None
-        element.text = text
-    libvirt.open("qemu:///system").defineXML(ET.tostring(root, encoding="unicode"))
-    (load_settings().ecs_folder / copy_id).mkdir()
+@pytest.fixture
+def copy_domain(ecs: str) -> Iterator[CopyDomain]:
+    """Defines the ECS's guest a second time under another id, with a folder; nothing stays of it after the test."""
+    made: list[str] = []
 
+    def make(copy_id: str) -> None:
+        made.append(copy_id)
+        copy_guest(ecs, copy_id)
 
-def left_of(ecs_id: str) -> list[str]:
-    """What this host still has of an ECS."""
-    names = [found.name() for found in libvirt.open("qemu:///system").listAllDomains()]
-    folder = load_settings().ecs_folder / ecs_id
-    return [name for name in names if ecs_id in name] + [folder.name for _ in range(folder.exists())]
-
-
-def new_row(image: dict[str, Any], *, deleted: bool = False) -> str:
-    """An ECS's row without anything on the host: building, or a tombstone."""
-    with catalog(write=True) as session:
-        new = NewEcs(name="row-alone", image_id=image["id"], host=load_settings().host, flavor="tiny")
-        row = create_ecs(session, new=new, by=Actor("admin"))
-        if deleted:
-            delete_ecs(session, ecs=row, by=Actor("admin"))
-        return row.id
-
-
-def dead_operation(kind: str, *, subject: str | None = None, locks: str | None = None) -> str:
-    """A running operation whose process is gone."""
-    owner = Owner(load_settings().host, 1 << 22, "0")
-    request = Request(kind=kind, account="admin", key=str(uuid.uuid4()))
-    with catalog(write=True) as session:
-        begun = begin_operation(session, request=request, owner=owner, is_alive=lambda owner: True)
-        if subject is not None and begun.lease is not None:
-            bind_subject(session, lease=begun.lease, subject_id=subject)
-        if locks is not None:
-            lock_ecs(session, ecs_id=locks, operation_id=begun.operation.id, is_alive=lambda owner: True)
-        return begun.operation.id
-
-
-def ended_operation(kind: str, *, failed: bool) -> str:
-    owner = Owner(load_settings().host, os.getpid(), "0")
-    request = Request(kind=kind, account="admin", key=str(uuid.uuid4()))
-    with catalog(write=True) as session:
-        begun = begin_operation(session, request=request, owner=owner, is_alive=lambda owner: True)
-        assert begun.lease is not None
-        if failed:
-            fail(session, lease=begun.lease, code="c", message="m")
-        else:
-            finish(session, lease=begun.lease, result={})
-        return begun.operation.id
-
-
-def set_ecs(ecs_id: str, **values: object) -> None:
-    with catalog(write=True) as session:
-        row = session.get(Ecs, ecs_id)
-        assert row is not None
-        row.sqlmodel_update(values)
-        session.add(row)
+    yield make
+    for copy_id in made:
+        discard_guest(copy_id)
 
 
 def shown(service: Service, ecs_id: str) -> tuple[str, str, str | None]:
@@ -162,10 +113,10 @@ def test_image_that_nobody_makes_is_in_error(service: Service, ecs: str, data_di
 
 
 def test_killed_launch_leaves_its_row_with_the_reason_alone(
-    service: Service, sample_image: dict[str, Any], ecs: str, clean: None
+    service: Service, sample_image: dict[str, Any], copy_domain: CopyDomain, clean: None
 ) -> None:
     row = new_row(sample_image)
-    copy_domain(ecs, row)
+    copy_domain(row)
     operation_id = dead_operation("launch", subject=row)
     assert findings(service) == [("operation.abandoned", operation_id, "repaired")]
     assert left_of(row) == []
@@ -173,6 +124,20 @@ def test_killed_launch_leaves_its_row_with_the_reason_alone(
     with catalog() as session:
         operation = operation_rows(session, ids=[operation_id])[operation_id]
     assert (operation.state, operation.error_code) == (OperationState.FAILED, "operation.abandoned")
+
+
+def test_killed_attach_takes_back_the_disk_that_no_guest_got(
+    service: Service, ecs: str, data_disk: MakeDisk, clean: None
+) -> None:
+    image_id = service.ims("image", "import", str(data_disk(62)), "--name", "to-attach")["id"]
+    with catalog(write=True) as session:
+        row = session.get(Ecs, ecs)
+        assert row is not None
+        index = attach_disk(session, ecs=row, image_id=image_id, by=Actor("admin")).index
+    operation_id = dead_operation("attach-disk", locks=ecs, step=(ADDED, {"ecs": ecs, "index": index}))
+    assert findings(service) == [("operation.abandoned", operation_id, "repaired")]
+    answer = service.ims("ecs", "show", ecs)
+    assert (len(answer["disks"]), answer["locked_by"]) == (1, None)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -249,25 +214,27 @@ def test_lost_domain_starts_again_and_lost_disks_are_an_error_until_they_are_bac
     assert service.ims("ecs", "start", ecs)["state"] == "active"
 
 
-def test_domain_of_a_deleted_ecs_is_removed(service: Service, sample_image: dict[str, Any], ecs: str, clean: None) -> None:
+def test_domain_of_a_deleted_ecs_is_removed(
+    service: Service, sample_image: dict[str, Any], copy_domain: CopyDomain, clean: None
+) -> None:
     row = new_row(sample_image, deleted=True)
-    copy_domain(ecs, row)
+    copy_domain(row)
     assert findings(service) == [("domain.stranger", row, "repaired")]
     assert left_of(row) == []
 
 
-def test_unknown_domain_is_removed_on_the_operators_word_alone(service: Service, ecs: str, clean: None) -> None:
+def test_unknown_domain_is_removed_on_the_operators_word_alone(service: Service, copy_domain: CopyDomain, clean: None) -> None:
     stranger = str(uuid.uuid4())
-    copy_domain(ecs, stranger)
+    copy_domain(stranger)
     assert findings(service) == [("domain.stranger", stranger, "reported")]
     assert len(left_of(stranger)) == 2
     assert findings(service, "--remove-strangers") == [("domain.stranger", stranger, "repaired")]
     assert left_of(stranger) == []
 
 
-def test_unknown_domain_of_another_service_is_never_removed(service: Service, ecs: str) -> None:
+def test_unknown_domain_of_another_service_is_never_removed(service: Service, copy_domain: CopyDomain) -> None:
     stranger = str(uuid.uuid4())
-    copy_domain(ecs, stranger)
+    copy_domain(stranger)
     connection = libvirt.open("qemu:///system")
     guest = connection.lookupByName(f"ims-{stranger}")
     elsewhere = guest.XMLDesc(0).replace(f"{service.home}/ecs/", "/var/tmp/no-such-home/ecs/")
@@ -275,7 +242,7 @@ def test_unknown_domain_of_another_service_is_never_removed(service: Service, ec
     shutil.rmtree(service.home / "ecs" / stranger)
     answer = service.ims("reconcile", "--remove-strangers")
     assert [each["action"] for each in answer["findings"] if each["subject"] == stranger] == ["reported"]
-    connection.lookupByName(f"ims-{stranger}").undefine()
+    assert guest.name() in [found.name() for found in connection.listAllDomains()]
 
 
 def test_stray_folders_are_named_by_a_dry_run_and_removed_by_the_next(service: Service, ecs: str, clean: None) -> None:
