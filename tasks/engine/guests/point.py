@@ -66,7 +66,7 @@ def take(domain: Any, files: EcsFiles, request: PointRequest) -> Point:
         try:
             return _frozen(domain, files, request, since, debt)
         except BaseException:
-            release(domain, files, checkpoint=request.name)
+            _let_go(domain, files, checkpoint=request.name)
             raise
 
 
@@ -75,6 +75,11 @@ def release(domain: Any, files: EcsFiles, *, checkpoint: str | None = None) -> N
 
     The guest may have ended meanwhile.
     """
+    with watch.alone(files):
+        _let_go(domain, files, checkpoint=checkpoint)
+
+
+def _let_go(domain: Any, files: EcsFiles, *, checkpoint: str | None) -> None:
     debt = watch.owed(files)
     with libvirt_calls("asking for a guest's state"):
         runs = bool(domain.isActive())

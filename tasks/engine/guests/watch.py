@@ -57,7 +57,8 @@ class Debt:
 
 @contextmanager
 def alone(files: EcsFiles) -> Iterator[None]:
-    """Nobody else begins or relieves a capture of this ECS until the block ends; waits for whoever does."""
+    """Nobody else begins, ends or relieves a capture of this ECS until the block ends; waits for whoever does."""
+    files.folder.mkdir(mode=0o711, exist_ok=True)
     folder = os.open(files.folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
