@@ -16,7 +16,9 @@ import pytest
 from commands import Service
 
 from deployments import embedded
+from models.accounts import get_account
 from tasks.engine.settings import load_settings
+from tasks.resources import catalog
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,7 @@ def service() -> Iterator[Service]:
         patch.setenv("IMS_PREFECT_PORT", str(free_port()))
         try:
             embedded.up(load_settings())
+            _raise_quota()
             with prefect_of(home):
                 try:
                     yield Service(home)
@@ -40,6 +43,14 @@ def service() -> Iterator[Service]:
         finally:
             embedded.down(load_settings())
             shutil.rmtree(home, ignore_errors=True)
+
+
+def _raise_quota() -> None:
+    """One account makes the images of all these tests; what its limits do is tested in tests/models."""
+    with catalog(write=True) as session:
+        account = get_account(session, name="admin")
+        account.max_images = 1000
+        session.add(account)
 
 
 @contextmanager
