@@ -95,7 +95,7 @@ class Image(Row, table=True):
     __table_args__ = (
         Index("ix_image_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_image_public_created_at", "public", "created_at"),
-        Index("ix_image_owner_series", "owner", "series"),
+        Index("ix_image_series_owner", "series", "owner"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)

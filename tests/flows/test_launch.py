@@ -80,16 +80,20 @@ def test_screenshot_is_a_picture(service: Service, ecs: dict[str, Any], folder: 
 
 
 def test_server_fetched_every_chunk_once(service: Service, sample_image: dict[str, Any], ecs: dict[str, Any]) -> None:
-    """The background fill goes on for a moment after the launch."""
-    chunks = sum(1 for _ in stored_disk(ManifestDigest(sample_image["disks"][0]["digest"]))[0].entries())
+    """The background fill goes on for a moment after the launch. Other tests' disks may have been served before."""
+    manifest, _ = stored_disk(ManifestDigest(sample_image["disks"][0]["digest"]))
+    chunks = {digest.hex() for _, digest in manifest.entries()}
+
+    def cached() -> set[str]:
+        return {path.name for path in (service.home / "cache").glob("??/*")}
 
     def fetched() -> int:
         counts: dict[str, int] = json.loads((service.home / "run" / "nbd-stats.json").read_text())
         return counts["fetched_chunks"]
 
     assert until(lambda: not list((service.home / "run" / "fill").iterdir()), seconds=30)
-    assert until(lambda: fetched() == chunks, seconds=5)
-    assert len(list((service.home / "cache").glob("??/*"))) == chunks
+    assert until(lambda: fetched() == len(cached()), seconds=5)
+    assert chunks <= cached()
 
 
 def test_ecs_survives_the_death_of_its_nbd_server(service: Service, ecs: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def upgrade() -> None:
         image.add_column(sa.Column("generalized", sa.Boolean(), nullable=True))
         image.add_column(sa.Column("capture_detail", sa.JSON(), nullable=False, server_default="{}"))
         image.add_column(sa.Column("series", sa.String(128), nullable=True))
-        image.create_index("ix_image_owner_series", ["owner", "series"])
+        image.create_index("ix_image_series_owner", ["series", "owner"])
     with op.batch_alter_table("ecs") as ecs:
         ecs.add_column(sa.Column("locked_by", sa.String(36), nullable=True))
     with op.batch_alter_table("ecs_disk") as disk:
@@ -44,6 +44,6 @@ def downgrade() -> None:
     with op.batch_alter_table("ecs") as ecs:
         ecs.drop_column("locked_by")
     with op.batch_alter_table("image") as image:
-        image.drop_index("ix_image_owner_series")
+        image.drop_index("ix_image_series_owner")
         for column in ("series", "capture_detail", "generalized", "consistency"):
             image.drop_column(column)
