@@ -41,11 +41,9 @@ CHUNKS, PEERS = "capture-chunks", "capture-peers"
 
 ROTATION = 2
 """Files of 50 MB for which the guest's root has room."""
+
 SERIES = 10
 FREEZES = 20
-STOPPED_RUNS = 3
-"""Each needs a boot and a shutdown."""
-
 SENT_LIMIT = 1.3
 SERIES_LIMIT = 1.2
 FROZEN_LIMIT = 1.0
@@ -133,7 +131,7 @@ def _stopped(ground: Ground) -> Result:
     pairs = []
     with ground.guest(rotation=1) as guest:
         overlay = guest.files.overlay(0)
-        for turn in range(STOPPED_RUNS + 1):
+        for turn in range(RUNS + 1):
             if turn:
                 guest.start()
             guest.change()

@@ -38,6 +38,7 @@ def embedded_store(home: Path) -> Iterator[S3Address]:
         yield S3Address(settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key.get_secret_value())
     finally:
         services.stop(home, "s3", seconds=20)
+        seaweed.remove_sockets(home)
 
 
 def fresh_bucket(address: S3Address, *, name: str = "") -> ObjectStore:
