@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import NamedTuple
 
 from tasks.engine.blobs.chunks import ChunkDigest
@@ -25,20 +24,19 @@ class Heritage:
         self._parent = parent
         self._slots = -(-virtual_size // CHUNK_SIZE)
         self._places = parent.entries() if parent else iter(())
+        self._place = next(self._places, None)
         self._renewed: list[int] = []
 
     def before(self, index: int | None) -> Iterator[tuple[int, ChunkDigest]]:
         """The parent's places up to `index`, which is read anew, or up to the end; each is given once."""
         if index is not None and self._parent is not None:
             self._renewed.append(index)
-        for place in self._places:
-            if place[0] >= self._slots:
-                return
-            if index is not None and place[0] >= index:
-                if place[0] > index:
-                    self._places = chain([place], self._places)
-                return
-            yield place
+        end = self._slots if index is None else min(index, self._slots)
+        while self._place is not None and self._place[0] < end:
+            yield self._place
+            self._place = next(self._places, None)
+        if self._place is not None and self._place[0] == index:
+            self._place = next(self._places, None)
 
     def holds(self, index: int, digest: ChunkDigest) -> bool:
         """Whether the parent has this very chunk at this place, so that it is known to be stored."""
