@@ -35,6 +35,11 @@ def unlock_ecs(session: Session, *, operation_id: str) -> None:
     session.exec(held.execution_options(synchronize_session="fetch"))
 
 
+def ecs_locked_by(session: Session, *, operation_id: str) -> Ecs | None:
+    """The ECS that the operation has to itself."""
+    return session.exec(select(Ecs).where(Ecs.locked_by == operation_id)).first()
+
+
 def stale_locks(session: Session, *, host: str, is_alive: Callable[[Owner], bool]) -> list[Ecs]:
     """ECSs of a host that are locked by an operation that nobody runs any more: for the operator's reconciliation alone."""
     locked = session.exec(select(Ecs).where(Ecs.host == host, col(Ecs.locked_by).is_not(None))).all()

@@ -36,11 +36,6 @@ def ecs_rows(session: Session, *, ids: Collection[str]) -> dict[str, Ecs]:
     return {row.id: row for row in session.exec(select(Ecs).where(col(Ecs.id).in_(ids))).all()}
 
 
-def ecs_locked_by(session: Session, *, operation_id: str) -> Ecs | None:
-    """The ECS that the operation has to itself."""
-    return session.exec(select(Ecs).where(Ecs.locked_by == operation_id)).first()
-
-
 def operation_rows(session: Session, *, ids: Collection[str]) -> dict[str, Operation]:
     """These operations by id, whoever began them."""
     return {row.id: row for row in session.exec(select(Operation).where(col(Operation.id).in_(ids))).all()}

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from prefect import task
 from pydantic import TypeAdapter
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from models.facts import DiskFacts, GuestFacts
 from models.image_changes import forget_disks, requeue_image
 from models.images import NewImage, create_image
+from models.locks import ecs_locked_by
 from models.operations import bind_subject, get_operation, step_detail
 from models.states import transition
 from models.tables import Ecs, Image
@@ -28,7 +29,8 @@ from tasks.engine.disks.nbd_reader import NbdReader
 from tasks.engine.errors import StateRefused
 from tasks.engine.geometry import DiskReader
 from tasks.engine.guests import backup, point
-from tasks.engine.guests.checkpoints import mark_name, target_name
+from tasks.engine.guests.checkpoints import mark_name
+from tasks.engine.guests.domain_xml import target_name
 from tasks.engine.settings import load_settings
 from tasks.files import remove_scratch
 from tasks.guests import files_of, own_here
@@ -89,7 +91,7 @@ def undo_capture(saga: Saga, _error: BaseException) -> None:
     """The ECS runs on, thawed and without a backup job; what its next capture builds on is what the catalog says."""
     remove_scratch(saga)
     with catalog() as session:
-        held = session.exec(select(Ecs).where(Ecs.locked_by == saga.operation_id)).first()
+        held = ecs_locked_by(session, operation_id=saga.operation_id)
         recorded = {disk.checkpoint for disk in held.disks} if held else set()
     if held is not None:
         mark = mark_name(saga.operation_id)

@@ -21,8 +21,9 @@ from models.tables import Ecs, EcsDisk
 from models.vocabulary import Consistency, DiskKind
 from tasks.engine.errors import CaptureRefused, StateRefused
 from tasks.engine.guests import backup, checkpoints, domain, point
-from tasks.engine.guests.checkpoints import LAUNCH, mark_name, target_name
+from tasks.engine.guests.checkpoints import LAUNCH, mark_name
 from tasks.engine.guests.domain import DomainState
+from tasks.engine.guests.domain_xml import target_name
 from tasks.engine.guests.hypervisor import Hypervisor
 from tasks.engine.guests.point import Point, PointRequest
 from tasks.exports import require_server

@@ -23,9 +23,11 @@ from models.tables import Ecs, Operation
 from models.vocabulary import EcsState, OperationState
 from tasks import repairs
 from tasks.engine.errors import ImsError
-from tasks.engine.guests import inventory
+from tasks.engine.guests import inventory, watch
+from tasks.engine.guests.backup import Job
 from tasks.engine.guests.domain import DomainState, domains
-from tasks.engine.guests.inventory import Job, SeenDomain
+from tasks.engine.guests.inventory import SeenDomain
+from tasks.engine.guests.overlay import folders_by_id
 from tasks.engine.settings import load_settings
 from tasks.findings import Cure, Finding, ReconcileView, findings_markdown, judge, summed_up
 from tasks.guests import files_of
@@ -107,7 +109,7 @@ def relieve_guests(saga: Saga, wish: Wish) -> list[Finding]:
     settings = load_settings()
     with catalog() as session:
         rows = {row.id: row for row in ecs_on_host(session, host=settings.host)}
-    owed = [str(ecs_id) for ecs_id, _ in inventory.due_debts(settings.ecs_folder)]
+    owed = [str(ecs_id) for ecs_id, _ in watch.due_debts(settings.ecs_folder)]
     done = settle(wish, [_debt_case(ecs_id, rows.get(ecs_id)) for ecs_id in owed])
     with hypervisor() as host:
         seen = inventory.domains_here(host)
@@ -144,7 +146,7 @@ def remove_domains(saga: Saga, wish: Wish) -> list[Finding]:
 def remove_files(saga: Saga, wish: Wish) -> list[Finding]:
     """Folders of ECSs that are deleted or unknown, of boot checks and of operations that are over."""
     settings = load_settings()
-    folders = inventory.guest_folders(settings.ecs_folder)
+    folders = folders_by_id(settings.ecs_folder)
     with hypervisor() as host:
         in_use = inventory.checked_folders(host)
         left = {str(ecs_id): path for ecs_id, path in folders.items() if host.find(ecs_id) is None}
@@ -258,7 +260,7 @@ def _told(finding: Finding, words: str, remedy: str = "") -> Finding:
 
 def _working_folders(scratch: Path) -> Iterator[Case]:
     """Folders of operations that nobody will go on with."""
-    folders = {str(operation_id): path for operation_id, path in inventory.guest_folders(scratch).items()}
+    folders = {str(operation_id): path for operation_id, path in folders_by_id(scratch).items()}
     with catalog() as session:
         operations = operation_rows(session, ids=folders)
         subjects = {each.subject_id for each in operations.values() if each.subject_id}

@@ -17,18 +17,17 @@ from models.ecs import fail_ecs, move_ecs
 from models.image_changes import fail_image
 from models.locks import lock_ecs, unlock_ecs
 from models.operations import Lease, fail, heartbeat, take_abandoned
-from models.reconciliation import ecs_in_use, ecs_locked_by, ecs_rows, hold_operation, orphaned_images
+from models.reconciliation import ecs_in_use, ecs_rows, hold_operation, orphaned_images
 from models.tables import Ecs, Operation
 from models.vocabulary import EcsState, OperationState
 from tasks.attaching import undo_attach
 from tasks.captures import undo_capture
 from tasks.engine.errors import HostUnavailable, NotFound
-from tasks.engine.guests import backup, domain, inventory, point, watch
-from tasks.engine.guests.checkpoints import mark_name
-from tasks.engine.guests.inventory import Job
+from tasks.engine.guests import backup, domain, point, watch
+from tasks.engine.guests.backup import Job
 from tasks.engine.guests.overlay import EcsFiles, remove_folder
 from tasks.engine.settings import load_settings
-from tasks.files import remove_scratch, undo_import
+from tasks.files import undo_import
 from tasks.findings import ABANDONED_CODE, FILES_CODE, Cure, Verdict, judge
 from tasks.guests import discard_guest, files_of, undo_launch
 from tasks.outgoing import undo_export
@@ -83,7 +82,7 @@ def pay_debt(ecs_id: UUID) -> bool:
     with hypervisor() as host:
         paid = watch.relieve(host, files, ecs_id)
     debt = watch.owed(files)
-    if not paid and debt is not None and inventory.is_due(debt):
+    if not paid and debt is not None and debt.due:
         raise HostUnavailable("guest", "its agent did not say that it thawed", remedy="The host agent goes on trying.")
     return True
 
@@ -92,7 +91,7 @@ def end_backup(saga: Saga, ecs_id: str) -> bool:
     """End a backup job of ours that no capture reads any more."""
     with locked(saga, ecs_id), hypervisor() as host:
         found = host.find(UUID(ecs_id))
-        if found is None or inventory.job_of(found) is not Job.OURS:
+        if found is None or backup.job_of(found) is not Job.OURS:
             return False
         backup.end(found, files_of(ecs_id))
     return True
@@ -178,20 +177,9 @@ def _undo(operation: Operation, lease: Lease) -> None:
             undo(dead, HostUnavailable("process", ABANDONED))
 
 
-def _undo_capture(dead: Saga, error: BaseException) -> None:
-    """As the flow's own, but what the catalog already builds the next capture on is kept."""
-    with catalog() as session:
-        ecs = ecs_locked_by(session, operation_id=dead.operation_id)
-    if ecs is None or all(disk.checkpoint != mark_name(dead.operation_id) for disk in ecs.disks):
-        undo_capture(dead, error)
-        return
-    remove_scratch(dead)
-    let_go(ecs.id)
-
-
 UNDO: dict[str, Undo] = {
     "attach-disk": undo_attach,
-    "capture": _undo_capture,
+    "capture": undo_capture,
     "export": undo_export,
     "import": undo_import,
     "launch": undo_launch,

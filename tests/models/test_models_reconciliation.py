@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from models.exceptions import LeaseLost, OperationBusy
 from models.images import delete_image
-from models.locks import lock_ecs
+from models.locks import ecs_locked_by, lock_ecs
 from models.operations import (
     Begun,
     Lease,
@@ -24,7 +24,6 @@ from models.operations import (
 from models.reconciliation import (
     deleted_images,
     ecs_in_use,
-    ecs_locked_by,
     ecs_rows,
     hold_operation,
     operation_rows,

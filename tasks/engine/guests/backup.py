@@ -12,6 +12,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ SOCKET_NAME = "ims-backup.sock"
 END_SECONDS = 30.0
 LEAST_FREE_BYTES = 256 << 20
 """What the guest overwrites meanwhile is kept in scratch files; with less room than this none is begun."""
+
+
+class Job(StrEnum):
+    """Whose backup job runs on a guest."""
+
+    NONE = "none"
+    OURS = "ours"
+    OTHERS = "others"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +61,8 @@ def begin(domain: Any, files: EcsFiles, plan: BackupPlan) -> Path:
 def end(domain: Any, files: EcsFiles) -> None:
     """Stop offering, and remove what the backup kept; nothing happens where none of ours runs."""
     deadline = time.monotonic() + END_SECONDS
-    while (socket := _running(domain)) is not None:
-        if Path(socket).name != SOCKET_NAME:
+    while (job := job_of(domain)) is not Job.NONE:
+        if job is Job.OTHERS:
             raise HostUnavailable("backup_busy", "another backup of this guest runs", remedy="Wait for it to end.")
         if time.monotonic() > deadline:
             raise HostUnavailable("backup_busy", "the guest's backup does not end", remedy="Look at `virsh domjobinfo`.")
@@ -70,7 +79,21 @@ def sweep(files: EcsFiles) -> None:
 
 def runs(domain: Any) -> bool:
     """Whether any backup job of the guest is under way."""
-    return _running(domain) is not None
+    return job_of(domain) is not Job.NONE
+
+
+def job_of(domain: Any) -> Job:
+    """Whose backup job runs on the guest."""
+    with libvirt_calls("asking for a guest's backup"):
+        try:
+            root: ET.Element = fromstring(domain.backupGetXMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID):
+                return Job.NONE
+            raise
+    server = root.find("server")
+    socket = "" if server is None else server.get("socket", "")
+    return Job.OURS if Path(socket).name == SOCKET_NAME else Job.OTHERS
 
 
 def require_room(files: EcsFiles) -> None:
@@ -122,18 +145,6 @@ def _own_folder(root: ET.Element, files: EcsFiles) -> Path:
     if os.geteuid() == 0 and (owner := re.fullmatch(r"\+(\d+):\+(\d+)", label)):
         os.chown(folder, int(owner[1]), int(owner[2]))
     return folder
-
-
-def _running(domain: Any) -> str | None:
-    """The socket of the guest's backup job, '' for one of another kind, None where none runs."""
-    try:
-        root: ET.Element = fromstring(domain.backupGetXMLDesc(0))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID):
-            return None
-        raise HostUnavailable("guest", f"asking for a guest's backup: {error.get_error_message()}") from error
-    server = root.find("server")
-    return "" if server is None else server.get("socket", "")
 
 
 def _abort(domain: Any) -> None:

@@ -22,7 +22,7 @@ from tasks.engine.guests.agent import AgentFacts, os_facts, ping
 from tasks.engine.guests.backing import AnyBacking
 from tasks.engine.guests.boot_evidence import BootEvidence, BootLevel, Observation, firmware_gave_up, level_of
 from tasks.engine.guests.console import MAX_TAIL, console_tail
-from tasks.engine.guests.domain_xml import BootMode, DiskSpec, DomainSpec, domain_xml
+from tasks.engine.guests.domain_xml import BootMode, DiskSpec, DomainSpec, domain_xml, target_name
 from tasks.engine.guests.hypervisor import Hypervisor, libvirt_calls
 from tasks.engine.guests.overlay import EcsFiles, create_overlay
 from tasks.engine.guests.screenshot import screenshot_png
@@ -127,7 +127,7 @@ class _Watch:
         self.level = BootLevel.NONE
         self._domain, self._files, self._check = domain, files, check
         self._uefi = check.boot_mode == "uefi"
-        self._targets = [f"vd{chr(ord('a') + index)}" for index in range(disks)]
+        self._targets = [target_name(index) for index in range(disks)]
         self._began = self._changed_at = time.monotonic()
         self._reached_at = 0.0
         self._last = Observation(console="", bytes_read=0, uefi=self._uefi)

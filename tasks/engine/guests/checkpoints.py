@@ -18,7 +18,6 @@ from tasks.engine.guests.hypervisor import libvirt_calls
 LAUNCH = "launch"
 """Made before a guest's first instruction: its disks are then what their images are."""
 
-
 PREFIX = "ims-"
 """Of the checkpoints that captures make; others are somebody else's."""
 
@@ -26,11 +25,6 @@ PREFIX = "ims-"
 def mark_name(operation_id: str) -> str:
     """The checkpoint that a capture makes."""
     return PREFIX + operation_id
-
-
-def target_name(index: int) -> str:
-    """What libvirt calls disk `index` of an ECS."""
-    return f"vd{chr(ord('a') + index)}"
 
 
 def mark(domain: Any, name: str, targets: Collection[str]) -> None:

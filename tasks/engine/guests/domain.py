@@ -13,9 +13,9 @@ from uuid import UUID
 
 import libvirt
 
-from tasks.engine.guests.checkpoints import LAUNCH, mark, target_name
+from tasks.engine.guests.checkpoints import LAUNCH, mark
 from tasks.engine.guests.console import set_aside
-from tasks.engine.guests.domain_xml import DomainSpec, domain_xml
+from tasks.engine.guests.domain_xml import DomainSpec, domain_xml, target_name
 from tasks.engine.guests.hypervisor import DOMAIN_PREFIX, Hypervisor, libvirt_calls
 
 _ECS_DOMAIN = re.compile(re.escape(DOMAIN_PREFIX) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")

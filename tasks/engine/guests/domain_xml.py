@@ -75,6 +75,11 @@ def domain_xml(spec: DomainSpec) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
+def target_name(index: int) -> str:
+    """What libvirt calls disk `index` of a guest."""
+    return f"vd{chr(ord('a') + index)}"
+
+
 def mac_address(ecs_id: UUID) -> str:
     """A stable address in QEMU's own range, so that a guest keeps its interface names over redefinitions."""
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in ecs_id.bytes[-3:])
@@ -127,7 +132,7 @@ def _disk(disk: DiskSpec, *, index: int) -> ET.Element:
     ET.SubElement(element, "driver", name="qemu", type="qcow2", discard="unmap", error_policy="stop", rerror_policy="stop")
     ET.SubElement(element, "source", file=str(disk.overlay))
     element.append(ET.Element("backingStore") if disk.backing is None else disk.backing.backing_store())
-    ET.SubElement(element, "target", dev=f"vd{chr(ord('a') + index)}", bus="virtio")
+    ET.SubElement(element, "target", dev=target_name(index), bus="virtio")
     if disk.write_bytes_per_second:
         tune = ET.SubElement(element, "iotune")
         ET.SubElement(tune, "write_bytes_sec").text = str(disk.write_bytes_per_second)

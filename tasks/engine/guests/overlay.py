@@ -49,6 +49,20 @@ def ecs_files(ecs_folder: Path, ecs_id: UUID) -> EcsFiles:
     return EcsFiles(ecs_folder / str(ecs_id))
 
 
+def folders_by_id(parent: Path) -> dict[UUID, Path]:
+    """The folders below `parent` that are named by an id, as those of ECSs and of operations are."""
+    found = {_uuid(path.name): path for path in parent.glob("*-*-*-*-*") if path.is_dir()}
+    return {each: path for each, path in found.items() if each is not None}
+
+
+def _uuid(name: str) -> UUID | None:
+    try:
+        found = UUID(name)
+    except ValueError:
+        return None
+    return found if str(found) == name else None  # UUID() also takes other spellings
+
+
 def make_folder(files: EcsFiles) -> None:
     """Make the folder of an ECS; a second call changes nothing."""
     files.folder.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import libvirt
 
-from tasks.engine.guests.checkpoints import disk_targets, target_name
+from tasks.engine.guests.checkpoints import disk_targets
 from tasks.engine.guests.domain import DomainState, state
-from tasks.engine.guests.domain_xml import DiskSpec, disk_xml
+from tasks.engine.guests.domain_xml import DiskSpec, disk_xml, target_name
 from tasks.engine.guests.hypervisor import Hypervisor, libvirt_calls
 
 

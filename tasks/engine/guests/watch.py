@@ -21,7 +21,7 @@ from uuid import UUID
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.guests import backup, freezing
 from tasks.engine.guests.hypervisor import Hypervisor, libvirt_calls
-from tasks.engine.guests.overlay import EcsFiles
+from tasks.engine.guests.overlay import EcsFiles, folders_by_id
 from tasks.engine.owner import Process, this_process
 
 FROZEN_SECONDS = 10.0
@@ -53,6 +53,11 @@ class Debt:
     def thaw_is_due(self) -> bool:
         """Whether somebody else should thaw the guest now."""
         return self.frozen_since is not None and (self.orphaned or time.time() - self.frozen_since > FROZEN_SECONDS)
+
+    @property
+    def due(self) -> bool:
+        """Whether somebody else should pay anything now."""
+        return self.orphaned or self.thaw_is_due
 
 
 @contextmanager
@@ -131,11 +136,7 @@ def relieve_all(hypervisor: Hypervisor, ecs_folder: Path) -> Iterator[UUID]:
     A host's failure with one of them is raised when all others have been looked after.
     """
     failure: HostUnavailable | None = None
-    for path in ecs_folder.glob(f"*/{EcsFiles(Path()).debt.name}"):
-        files, ecs_id = EcsFiles(path.parent), _ecs_id(path.parent.name)
-        debt = owed(files) if ecs_id else None
-        if ecs_id is None or debt is None or not (debt.orphaned or debt.thaw_is_due):
-            continue
+    for ecs_id, files in due_debts(ecs_folder):
         try:
             if not relieve(hypervisor, files, ecs_id):
                 yield ecs_id
@@ -145,9 +146,9 @@ def relieve_all(hypervisor: Hypervisor, ecs_folder: Path) -> Iterator[UUID]:
         raise failure
 
 
-def _ecs_id(name: str) -> UUID | None:
-    """None for a folder that is no ECS's."""
-    try:
-        return UUID(name)
-    except ValueError:
-        return None
+def due_debts(ecs_folder: Path) -> Iterator[tuple[UUID, EcsFiles]]:
+    """ECSs of the host whose capture owes something that somebody else should pay now."""
+    for ecs_id, folder in folders_by_id(ecs_folder).items():
+        debt = owed(EcsFiles(folder))
+        if debt is not None and debt.due:
+            yield ecs_id, EcsFiles(folder)

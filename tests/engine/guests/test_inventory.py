@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 
 from tasks.engine.guests import watch
+from tasks.engine.guests.backup import Job
 from tasks.engine.guests.domain import DomainState
-from tasks.engine.guests.inventory import Job, SeenDomain, due_debts, guest_folders, old_check_folders
-from tasks.engine.guests.overlay import EcsFiles
+from tasks.engine.guests.inventory import SeenDomain, old_check_folders
+from tasks.engine.guests.overlay import EcsFiles, folders_by_id
 from tasks.engine.guests.watch import Debt
 
 
@@ -31,8 +32,8 @@ def test_folders_of_guests_are_those_named_by_an_id(tmp_path: Path) -> None:
     for name in (str(ecs_id), str(uuid4()).upper(), "boot-a-b-c-d", "a-b-c-d-e"):
         (tmp_path / name).mkdir()
     (tmp_path / str(uuid4())).touch()
-    assert guest_folders(tmp_path) == {ecs_id: tmp_path / str(ecs_id)}
-    assert guest_folders(tmp_path / "absent") == {}
+    assert folders_by_id(tmp_path) == {ecs_id: tmp_path / str(ecs_id)}
+    assert folders_by_id(tmp_path / "absent") == {}
 
 
 def test_folder_of_a_boot_check_is_old_after_its_time(tmp_path: Path) -> None:
@@ -47,4 +48,4 @@ def test_debt_is_due_when_its_process_is_gone_or_late(tmp_path: Path) -> None:
     for ecs_id, debt in debts.items():
         (tmp_path / str(ecs_id)).mkdir()
         watch.note(EcsFiles(tmp_path / str(ecs_id)), debt)
-    assert [debt for _, debt in due_debts(tmp_path)] == [next(iter(debts.values()))]
+    assert [watch.owed(files) for _, files in watch.due_debts(tmp_path)] == [next(iter(debts.values()))]
