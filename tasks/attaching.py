@@ -7,17 +7,15 @@ from uuid import UUID
 from prefect import task
 
 from models.ecs import attach_disk, detach_disk, get_ecs
-from models.operations import get_operation, heartbeat, record_step, step_detail
+from models.operations import heartbeat, record_step
 from models.tables import EcsDisk
-from models.vocabulary import EcsState
-from tasks.engine.errors import StateRefused
 from tasks.engine.guests.overlay import create_overlay
 from tasks.engine.guests.plugging import plug, plugged
 from tasks.exports import fill, require_server
-from tasks.guests import disk_spec, done, files_of, own_here
+from tasks.guests import disk_spec, done, files_of, own_here, require_built
 from tasks.policies import ONCE, RETRIED
 from tasks.resources import catalog, hypervisor
-from tasks.sagas import Saga
+from tasks.sagas import Saga, recorded
 from tasks.views import EcsView
 
 ADDED = "added"
@@ -26,11 +24,10 @@ ADDED = "added"
 @task(**ONCE, task_run_name="add disk")
 def add_disk(saga: Saga, ecs_id: str, image_id: str) -> int:
     """Make the disk's row, or take up the one of an earlier attempt. Returns its index."""
+    index: int | None = (recorded(saga, ADDED) or {"index": None})["index"]
     with catalog(write=True) as session:
         ecs = own_here(session, saga.account, ecs_id)
-        if ecs.state not in (EcsState.ACTIVE, EcsState.STOPPED):
-            raise StateRefused("ecs", "state", f"ECS {ecs_id} is {ecs.state}", remedy="Wait for its launch, or delete it.")
-        index = _added(saga)
+        require_built(ecs)
         if index is None:
             index = attach_disk(session, ecs=ecs, image_id=image_id, by=saga.actor).index
             record_step(session, lease=saga.held, name=ADDED, detail={"ecs": ecs_id, "index": index})
@@ -55,8 +52,7 @@ def plug_disk(saga: Saga, ecs_id: str, index: int) -> EcsView:
 
 def undo_attach(saga: Saga, _error: BaseException) -> None:
     """A disk that did not get to the guest is no disk of the ECS."""
-    with catalog() as session:
-        detail = step_detail(get_operation(session, account=saga.account, operation_id=saga.operation_id), name=ADDED)
+    detail = recorded(saga, ADDED)
     if not detail or detail["index"] is None:
         return
     ecs_id, index = detail["ecs"], detail["index"]
@@ -68,12 +64,3 @@ def undo_attach(saga: Saga, _error: BaseException) -> None:
         detach_disk(session, ecs=get_ecs(session, account=saga.account, ecs_id=ecs_id), index=index, by=saga.actor)
         record_step(session, lease=saga.held, name=ADDED, detail={"ecs": ecs_id, "index": None})
     files_of(ecs_id).overlay(index).unlink(missing_ok=True)
-
-
-def _added(saga: Saga) -> int | None:
-    """The index of the disk that an earlier attempt added."""
-    with catalog() as session:
-        operation = get_operation(session, account=saga.account, operation_id=saga.operation_id)
-        detail = step_detail(operation, name=ADDED) or {"index": None}
-    index: int | None = detail["index"]
-    return index

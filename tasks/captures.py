@@ -15,10 +15,10 @@ from models.facts import DiskFacts, GuestFacts
 from models.image_changes import forget_disks, requeue_image
 from models.images import NewImage, create_image
 from models.locks import ecs_locked_by
-from models.operations import bind_subject, get_operation, step_detail
+from models.operations import bind_subject
 from models.states import transition
 from models.tables import Ecs, Image
-from models.vocabulary import DiskKind, EcsState, ImageState
+from models.vocabulary import DiskKind, ImageState
 from tasks.engine.blobs.chunks import ChunkStore
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import get_manifest
@@ -26,20 +26,19 @@ from tasks.engine.blobs.pipeline import Ingested, ingest
 from tasks.engine.blobs.pipeline import Progress as IngestProgress
 from tasks.engine.disks.changed_reader import ChangedReader, OverlayReader
 from tasks.engine.disks.nbd_reader import NbdReader
-from tasks.engine.errors import StateRefused
 from tasks.engine.geometry import DiskReader
 from tasks.engine.guests import backup, point
 from tasks.engine.guests.checkpoints import mark_name
 from tasks.engine.guests.domain_xml import target_name
 from tasks.engine.settings import load_settings
 from tasks.files import remove_scratch
-from tasks.guests import files_of, own_here
+from tasks.guests import files_of, own_here, require_built
 from tasks.moments import STORED, Moment, Shot, chosen_disks
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import Progress, log
 from tasks.requests import CaptureOptions
 from tasks.resources import catalog, hypervisor, images_bucket
-from tasks.sagas import Saga, release_lock
+from tasks.sagas import Saga, recorded, release_lock
 
 
 @task(**ONCE, task_run_name="queue {name}")
@@ -47,7 +46,7 @@ def queue_capture(saga: Saga, ecs_id: str, name: str, whole: bool, options: Capt
     """Check the ECS's state, reserve quota and make the image's row, or take up an earlier attempt's. Returns its id."""
     with catalog(write=True) as session:
         ecs = own_here(session, saga.account, ecs_id)
-        _require_capturable(ecs)
+        require_built(ecs)
         image = session.get(Image, saga.subject) if saga.subject else None
         if image is not None and image.state is not ImageState.DELETED:
             requeue_image(session, image=image, by=saga.actor)
@@ -63,9 +62,7 @@ def queue_capture(saga: Saga, ecs_id: str, name: str, whole: bool, options: Capt
 
 def stored(saga: Saga) -> list[DiskFacts] | None:
     """The disks that an earlier attempt stored before it failed; that moment is kept, and the ECS not needed again."""
-    with catalog() as session:
-        operation = get_operation(session, account=saga.account, operation_id=saga.operation_id)
-        detail = step_detail(operation, name=STORED)
+    detail = recorded(saga, STORED)
     if detail is None:
         return None
     release_lock(saga)
@@ -92,13 +89,13 @@ def undo_capture(saga: Saga, _error: BaseException) -> None:
     remove_scratch(saga)
     with catalog() as session:
         held = ecs_locked_by(session, operation_id=saga.operation_id)
-        recorded = {disk.checkpoint for disk in held.disks} if held else set()
+        kept = {disk.checkpoint for disk in held.disks} if held else set()
     if held is not None:
         mark = mark_name(saga.operation_id)
         with hypervisor() as host:
             found = host.find(UUID(held.id))
             if found is not None:
-                point.release(found, files_of(held.id), checkpoint=None if mark in recorded else mark)
+                point.release(found, files_of(held.id), checkpoint=None if mark in kept else mark)
 
 
 def chunk_of(disk: Manifest | None, store: ChunkStore, index: int) -> bytes:
@@ -126,12 +123,6 @@ def described(shot: Shot, done: Ingested) -> str:
     if shot.reason:
         return f"read whole ({shot.reason}): {read} chunks, {done.new_chunks} of them new in the store"
     return f"{read} changed chunks read, {done.new_chunks} new in the store, {done.inherited_chunks} taken over"
-
-
-def _require_capturable(ecs: Ecs) -> None:
-    if ecs.state not in (EcsState.ACTIVE, EcsState.STOPPED):
-        remedy = "Only a running or a stopped ECS is captured."
-        raise StateRefused("ecs", "state", f"ECS {ecs.id} is {ecs.state}", remedy=remedy)
 
 
 def _new_image(session: Session, ecs: Ecs, name: str, options: CaptureOptions, size: int) -> NewImage:

@@ -135,7 +135,8 @@ def pull_base(saga: Saga, ecs_id: str) -> EcsView:
 @task(**RETRIED, task_run_name="stop ECS")
 def stop_guest(saga: Saga, ecs_id: str) -> EcsView:
     """Ask the guest to shut down, cut its power where it does not, and note it."""
-    _require_built(saga.account, ecs_id)
+    with catalog() as session:
+        require_built(own_here(session, saga.account, ecs_id))
     with hypervisor() as host:
         domain.stop(host, UUID(ecs_id))
     return _move(saga, ecs_id, EcsState.STOPPED)
@@ -144,8 +145,8 @@ def stop_guest(saga: Saga, ecs_id: str) -> EcsView:
 @task(**RETRIED, task_run_name="start ECS")
 def start_guest(saga: Saga, ecs_id: str) -> EcsView:
     """Start a stopped ECS from its own files, or one whose host was restarted."""
-    _require_built(saga.account, ecs_id)
     spec, ecs = _spec(saga.account, ecs_id)
+    require_built(ecs)
     if not ecs.standalone:
         require_server()
     with hypervisor() as host:
@@ -193,12 +194,10 @@ def files_of(ecs_id: str) -> EcsFiles:
     return ecs_files(load_settings().ecs_folder, UUID(ecs_id))
 
 
-def _require_built(account: str, ecs_id: str) -> None:
-    """Only what was launched whole may be stopped and started."""
-    with catalog() as session:
-        state = own_here(session, account, ecs_id).state
-    if state not in (EcsState.ACTIVE, EcsState.STOPPED):
-        raise StateRefused("ecs", "state", f"ECS {ecs_id} is {state}", remedy="Wait for its launch, or delete it.")
+def require_built(ecs: Ecs) -> None:
+    """Only what was launched whole may be stopped, started, captured or given a disk."""
+    if ecs.state not in (EcsState.ACTIVE, EcsState.STOPPED):
+        raise StateRefused("ecs", "state", f"ECS {ecs.id} is {ecs.state}", remedy="Wait for its launch, or delete it.")
 
 
 def own_here(session: Session, account: str, ecs_id: str) -> Ecs:

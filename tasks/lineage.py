@@ -15,13 +15,13 @@ from models.lineage import LineageNode, lineage_of
 from tasks.engine.drawing import draw
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.settings import load_settings
+from tasks.markdown import fenced
 from tasks.policies import RETRIED
 from tasks.resources import catalog
 from tasks.trees import count_nodes, drawing_of, name_in, tree_text, tree_values
 
 PICTURED = 80
 """Images in a picture, and as many ECSs: what can be read in a browser. The text below it has the rest."""
-_FENCE = "`" * 8
 
 
 class LineageView(BaseModel):
@@ -76,5 +76,4 @@ def _picture(top: LineageNode, asked: str) -> str:
 
 def _fenced_tree(top: LineageNode, asked: str) -> str:
     """The tree as text, never rendered."""
-    text = tree_text(tree_values(top), asked=asked).replace(_FENCE, "")
-    return f"{_FENCE}text\n{text}\n{_FENCE}"
+    return fenced(tree_text(tree_values(top), asked=asked))

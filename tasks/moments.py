@@ -20,7 +20,7 @@ from models.operations import heartbeat, record_step
 from models.tables import Ecs, EcsDisk
 from models.vocabulary import Consistency, DiskKind
 from tasks.engine.errors import CaptureRefused, StateRefused
-from tasks.engine.guests import backup, checkpoints, domain, point
+from tasks.engine.guests import checkpoints, domain, point
 from tasks.engine.guests.checkpoints import LAUNCH, mark_name
 from tasks.engine.guests.domain import DomainState
 from tasks.engine.guests.domain_xml import target_name
@@ -40,6 +40,7 @@ OFF = {
     DomainState.CRASHED: Consistency.CRASH,
 }
 """What the disks of a guest that does not run agree with."""
+OWN_BASE = "it holds its own base"
 STORED = "stored"
 """The step of the operation that says which disks are stored, so that no later attempt needs the ECS again."""
 
@@ -59,6 +60,10 @@ class Shot(BaseModel):
     overlay: Path | None = None
     reason: str = ""
 
+    def read_whole(self, reason: str) -> None:
+        """Against nothing, because of `reason`."""
+        self.parent, self.parent_size, self.parent_stored, self.reason = None, self.virtual_size, 0, reason
+
 
 class Moment(BaseModel):
     """What was fixed: `socket` and `mark` (the new checkpoint) of a running guest, nothing of one that is off."""
@@ -77,7 +82,6 @@ def take_moment(saga: Saga, ecs_id: str, whole: bool, options: CaptureOptions) -
     with catalog() as session:
         ecs = own_here(session, saga.account, ecs_id)
         shots = [_shot(session, disk, place) for place, disk in enumerate(chosen_disks(ecs, whole, options))]
-        kept = {disk.checkpoint for disk in ecs.disks if disk.checkpoint} | {LAUNCH}
     if not ecs.standalone:
         require_server()
     with hypervisor() as host:
@@ -86,7 +90,7 @@ def take_moment(saga: Saga, ecs_id: str, whole: bool, options: CaptureOptions) -
             return _off(ecs, shots, OFF[seen])
         if seen is not DomainState.RUNNING:
             raise StateRefused("ecs", "paused", f"ECS {ecs_id} is {seen}", remedy="Resume it, or stop it.")
-        return _running(host, saga, ecs, shots, options, kept)
+        return _running(host, saga, ecs, shots, options)
 
 
 @task(**RETRIED, task_run_name="let the ECS go")
@@ -144,17 +148,14 @@ def _off(ecs: Ecs, shots: list[Shot], consistency: Consistency) -> Moment:
         if not shot.overlay.exists():
             raise StateRefused("ecs", "files", f"ECS {ecs.id} has lost {shot.overlay}", remedy="Delete it.")
         if ecs.standalone:
-            shot.parent, shot.parent_size, shot.parent_stored = None, shot.virtual_size, 0
-            shot.reason = "it holds its own base"
+            shot.read_whole(OWN_BASE)
     return Moment(consistency=consistency, shots=shots)
 
 
-def _running(host: Hypervisor, saga: Saga, ecs: Ecs, shots: list[Shot], options: CaptureOptions, kept: set[str]) -> Moment:
+def _running(host: Hypervisor, saga: Saga, ecs: Ecs, shots: list[Shot], options: CaptureOptions) -> Moment:
     """Freeze, begin, thaw; then say for each disk what it is read against."""
     found, files = host.domain(UUID(ecs.id)), files_of(ecs.id)
     disks = {target_name(disk.index): disk for disk in ecs.disks if disk.index in {shot.index for shot in shots}}
-    backup.end(found, files)
-    checkpoints.forget_others(found, kept)
     since = {target: _candidates(ecs, disk) for target, disk in disks.items()}
     request = PointRequest(name=mark_name(saga.operation_id), since=since, consistency=options.consistency)
     taken = point.take(found, files, request)
@@ -181,8 +182,7 @@ def _set_parent(shot: Shot, taken: Point, disk: EcsDisk, *, standalone: bool) ->
     name = taken.since[target_name(shot.index)]
     shot.checkpoint = name
     if name is None:
-        shot.parent, shot.parent_size, shot.parent_stored = None, shot.virtual_size, 0
-        shot.reason = "no valid record of its changes" if not standalone or disk.checkpoint else "it holds its own base"
+        shot.read_whole(OWN_BASE if standalone and not disk.checkpoint else "no valid record of its changes")
     elif name != LAUNCH:
         shot.parent, shot.parent_size, shot.parent_stored = disk.checkpoint_digest, disk.size_bytes, disk.checkpoint_stored
 

@@ -10,10 +10,7 @@ from models.images import get_image
 from models.tables import Image
 from models.vocabulary import DiskKind
 from tasks.lineage import lineage_markdown
-from tasks.markdown import cell as _cell
-from tasks.markdown import fenced as _fenced
-from tasks.markdown import size as _size
-from tasks.markdown import table as _table
+from tasks.markdown import cell, fenced, size, table
 from tasks.policies import ONCE
 from tasks.resources import catalog
 from tasks.sagas import Saga
@@ -79,15 +76,15 @@ def image_markdown(image: Image, view: ImageView) -> str:
         ("System", " ".join(filter(None, (view.os_distro, view.os_version, view.architecture))) or "none recognised"),
         ("Boot proof", f"**{view.boot_proof}** {_proof(image)}"),
         ("Smallest disk", f"{view.min_disk_gib} GiB" if _launches(view) else "none: it holds no system"),
-        ("Data on its disks", _size(data)),
-        ("Stored", f"{_size(view.bytes_stored)} ({_share(view.bytes_stored, data)} of the data)"),
-        ("New in the store", f"{_size(view.bytes_new)} ({_share(view.bytes_new, view.bytes_stored)} of what is stored)"),
+        ("Data on its disks", size(data)),
+        ("Stored", f"{size(view.bytes_stored)} ({_share(view.bytes_stored, data)} of the data)"),
+        ("New in the store", f"{size(view.bytes_new)} ({_share(view.bytes_new, view.bytes_stored)} of what is stored)"),
     ]
-    parts = [f"# Image {_cell(view.name)}", _table(("", ""), rows), _disks(view)]
+    parts = [f"# Image {cell(view.name)}", table(("", ""), rows), _disks(view)]
     if picture := image.boot_detail.get("screenshot_png"):
         parts.append(f"## Screen at the end of the boot check\n\n![screen](data:image/png;base64,{picture})")
     if tail := image.boot_detail.get("console_tail"):
-        parts.append(f"## End of its console\n\n{_fenced(str(tail)[-4000:])}")
+        parts.append(f"## End of its console\n\n{fenced(str(tail)[-4000:])}")
     if _launches(view):
         parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
     return "\n\n".join(parts)
@@ -98,20 +95,20 @@ def capture_markdown(image: Image) -> list[str]:
     detail = image.capture_detail
     rows = [
         ("Captured from ECS", f"`{image.source_ecs_id}`"),
-        ("Consistency", f"**{image.consistency}** {_cell(str(detail.get('note', '')))}"),
+        ("Consistency", f"**{image.consistency}** {cell(str(detail.get('note', '')))}"),
         ("Frozen for", f"{detail.get('frozen_seconds', 0)} s"),
         ("Generalised", "yes" if image.generalized else "no: its identity is still in it"),
     ]
     disks = [
-        (str(disk["disk"]), f"{disk['read']} {_cell(disk['reason'])}", disk["since"] or "", _size(disk["new_bytes"]))
+        (str(disk["disk"]), f"{disk['read']} {cell(disk['reason'])}", disk["since"] or "", size(disk["new_bytes"]))
         for disk in detail.get("disks", ())
     ]
-    parts = [f"## Capture\n\n{_table(('', ''), rows)}", _table(("Disk", "Read", "Since", "New in the store"), disks)]
+    parts = [f"## Capture\n\n{table(('', ''), rows)}", table(("Disk", "Read", "Since", "New in the store"), disks)]
     if removed := detail.get("removed"):
-        lines = [f"{name}: {path} ({size} bytes)" for name, found in removed.items() for path, size in found[:SHOWN_PATHS]]
-        parts.append(f"## Removed from it\n\n{_fenced(chr(10).join(lines))}")
+        lines = [f"{name}: {path} ({held} bytes)" for name, found in removed.items() for path, held in found[:SHOWN_PATHS]]
+        parts.append(f"## Removed from it\n\n{fenced(chr(10).join(lines))}")
     if skipped := detail.get("skipped"):
-        parts.append(f"## Could not be removed\n\n{_fenced(chr(10).join(skipped))}")
+        parts.append(f"## Could not be removed\n\n{fenced(chr(10).join(skipped))}")
     return parts
 
 
@@ -122,13 +119,13 @@ def ecs_markdown(view: EcsView) -> str:
         ("Id", f"`{view.id}`"),
         ("State", view.state),
         ("Image", f"`{view.image_id}`"),
-        ("Host", _cell(view.host)),
-        ("Flavor", _cell(view.flavor)),
+        ("Host", cell(view.host)),
+        ("Flavor", cell(view.flavor)),
         ("Disk", f"{view.disk_gib} GiB"),
         ("Accelerator", view.accelerator or ""),
         ("Ready", f"after {view.seconds_to_ready} s: {ready or 'it runs and showed neither agent nor login'}"),
     ]
-    return f"# ECS {_cell(view.name)}\n\n{_table(('', ''), rows)}\n\nIts console: `ims ecs console {view.id}`"
+    return f"# ECS {cell(view.name)}\n\n{table(('', ''), rows)}\n\nIts console: `ims ecs console {view.id}`"
 
 
 def _launches(view: ImageView) -> bool:
@@ -137,10 +134,10 @@ def _launches(view: ImageView) -> bool:
 
 def _disks(view: ImageView) -> str:
     rows = [
-        (str(disk.index), disk.kind, _size(disk.virtual_size), _size(disk.stored_bytes), f"`{disk.digest}`")
+        (str(disk.index), disk.kind, size(disk.virtual_size), size(disk.stored_bytes), f"`{disk.digest}`")
         for disk in view.disks
     ]
-    return "## Disks\n\n" + _table(("Disk", "Kind", "Virtual size", "Stored", "Digest"), rows)
+    return "## Disks\n\n" + table(("Disk", "Kind", "Virtual size", "Stored", "Digest"), rows)
 
 
 def _proof(image: Image) -> str:

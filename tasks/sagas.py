@@ -23,7 +23,19 @@ from models.ecs import fail_ecs
 from models.exceptions import CatalogError
 from models.image_changes import fail_image
 from models.locks import lock_ecs, unlock_ecs
-from models.operations import LEASE_SECONDS, Lease, Owner, Request, begin_operation, fail, finish, heartbeat, unfinished_key
+from models.operations import (
+    LEASE_SECONDS,
+    Lease,
+    Owner,
+    Request,
+    begin_operation,
+    fail,
+    finish,
+    get_operation,
+    heartbeat,
+    step_detail,
+    unfinished_key,
+)
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState
@@ -111,6 +123,13 @@ def release_lock(held: Saga) -> None:
     """Give the ECS back before the run ends; again is the same."""
     with catalog(write=True) as session:
         unlock_ecs(session, operation_id=held.operation_id)
+
+
+def recorded(held: Saga, step: str) -> dict[str, Any] | None:
+    """What this operation recorded of a step, in whichever attempt; None where it was never done."""
+    with catalog() as session:
+        operation = get_operation(session, account=held.account, operation_id=held.operation_id)
+        return step_detail(operation, name=step)
 
 
 def _begin(call: Call) -> Saga:

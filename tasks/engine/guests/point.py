@@ -59,6 +59,7 @@ def take(domain: Any, files: EcsFiles, request: PointRequest) -> Point:
     backup.require_room(files)
     with watch.alone(files):
         backup.end(domain, files)
+        checkpoints.drop(domain, {request.name} & checkpoints.names(domain))  # of an attempt that was killed
         since = _usable(domain, request)
         older = watch.owed(files)
         debt = replace(Debt.begin(), frozen_since=older.frozen_since if older else None)  # a thaw that is owed stays so
