@@ -10,9 +10,16 @@ COLUMNS = {
     "images": ("id", "name", "type", "state", "format", "boot_proof", "bytes_stored", "created_at"),
     "ecs": ("id", "name", "state", "image_id", "flavor", "accelerator", "seconds_to_ready", "created_at"),
     "series": ("series", "ecs", "ecs_id", "images", "newest", "oldest", "bytes_stored"),
-    "accounts": ("name", "operator", "max_images", "max_bytes", "created_at"),
+    "accounts": ("name", "operator", "reviewer", "max_images", "max_bytes", "created_at"),
     "flavors": ("name", "vcpus", "memory_mib"),
     "findings": ("kind", "subject", "owner", "action", "found", "remedy"),
+    "members": ("account", "state", "expires_at", "digest"),
+    "offers": ("image_id", "name", "owner", "state", "expires_at", "digest"),
+    "keys": ("id", "created_at", "expires_at"),
+    "scans": ("id", "purpose", "passed", "at"),
+    "listings": ("id", "title", "version", "owner", "system", "categories", "subscribed", "image_id"),
+    "subscriptions": ("title", "listing_id", "licence_digest", "accepted_at"),
+    "reviews": ("id", "title", "version", "owner", "review_until", "warnings"),
     "audit": ("at", "who", "kind", "subject_id", "old", "new"),
 }
 

@@ -1,27 +1,20 @@
-"""Accounts: creation, and proof by API key. Their limits are enforced by `models.quotas`.
-
-A key is 256 random bits, so one salted SHA-256 is as strong as it is and costs a command nothing.
-"""
+"""Accounts: who they are, their roles and limits. Proof is `models.keys`, enforcement of the limits `models.quotas`."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from models.exceptions import NameTaken, NotAuthenticated, NotVisible, OperatorOnly
-from models.tables import Account, utc_now
+from models.exceptions import NameTaken, NotVisible, RoleNeeded
+from models.keys import add_key
+from models.quotas import lock_account
+from models.tables import Account
 from models.trail import Actor, Change, write_audit
 from models.validation import check_account_name, check_at_least
-
-KEY_PREFIX = "ims_"
-_NO_SALT = bytes(16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +26,17 @@ class Limits:
     max_bytes: int = 10 << 40
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountChange:
+    """What to set on an account; None leaves as it is."""
+
+    operator: bool | None = None
+    reviewer: bool | None = None
+    max_images: int | None = None
+    max_creations: int | None = None
+    max_bytes: int | None = None
+
+
 class NewAccount(NamedTuple):
     """`api_key` is shown once: the catalog keeps only its hash."""
 
@@ -41,38 +45,40 @@ class NewAccount(NamedTuple):
 
 
 def create_account(
-    session: Session, *, name: str, by: Actor, operator: bool = False, limits: Limits | None = None
+    session: Session,
+    *,
+    name: str,
+    by: Actor,
+    operator: bool = False,
+    reviewer: bool = False,
+    limits: Limits | None = None,
 ) -> NewAccount:
     """Raises NameInvalid or NameTaken."""
     check_account_name(name)
-    account = Account(name=name, operator=operator, key_salt=b"", key_hash=b"")
+    account = Account(name=name, operator=operator, reviewer=reviewer)
     _set_limits(account, limits or Limits())
-    api_key = _set_new_key(account)
     try:
         with session.begin_nested():
             session.add(account)
     except IntegrityError as error:
         raise NameTaken("account", name) from error
-    write_audit(session, by=by, change=Change("account", name, name, new="created", detail={"operator": operator}))
+    api_key = add_key(session, account=name)
+    detail = {"operator": operator, "reviewer": reviewer}
+    write_audit(session, by=by, change=Change("account", name, name, new="created", detail=detail))
     return NewAccount(account, api_key)
 
 
-def renew_key(session: Session, *, name: str, by: Actor) -> str:
-    """Replace the account's API key; the old one proves nothing from the commit on."""
-    account = get_account(session, name=name)
-    api_key = _set_new_key(account)
+def change_account(session: Session, *, name: str, change: AccountChange, by: Actor) -> Account:
+    """Set roles and limits; what is held beyond a smaller limit stays. Raises NotVisible or FieldInvalid."""
+    account = lock_account(session, name=name)
+    asked = {field: value for field, value in asdict(change).items() if value is not None}
+    old = {field: getattr(account, field) for field in asked}
+    account.sqlmodel_update(asked)
+    _set_limits(account, Limits(**{field: getattr(account, field) for field in Limits.__dataclass_fields__}))
     session.add(account)
-    write_audit(session, by=by, change=Change("account", name, name, new="key renewed"))
-    return api_key
-
-
-def authenticate(session: Session, *, name: str, key: str) -> Account:
-    """The account, once its key has proved it. An unknown name costs the same work and gives the same answer."""
-    account = session.get(Account, name)
-    salt, expected = (account.key_salt, account.key_hash) if account else (_NO_SALT, b"")
-    proved = hmac.compare_digest(_hash_key(key, salt=salt), expected)
-    if account is None or not proved:
-        raise NotAuthenticated(name)
+    session.flush()
+    detail = {"old": old, "new": asked}
+    write_audit(session, by=by, change=Change("account", name, name, new="changed", detail=detail))
     return account
 
 
@@ -89,23 +95,19 @@ def list_accounts(session: Session) -> Sequence[Account]:
 
 
 def require_operator(session: Session, *, name: str, step: str) -> Account:
-    """Raises OperatorOnly; `step` completes "may not ..."."""
+    """Raises RoleNeeded; `step` completes "may not ..."."""
     account = get_account(session, name=name)
     if not account.operator:
-        raise OperatorOnly(name, step)
+        raise RoleNeeded(name, "operator", step)
     return account
 
 
-def _set_new_key(account: Account) -> str:
-    api_key = KEY_PREFIX + secrets.token_urlsafe(32)
-    account.key_salt = secrets.token_bytes(16)
-    account.key_hash = _hash_key(api_key, salt=account.key_salt)
-    account.key_created_at = utc_now()
-    return api_key
-
-
-def _hash_key(key: str, *, salt: bytes) -> bytes:
-    return hashlib.sha256(salt + key.encode("utf-8", "surrogateescape")).digest()
+def require_reviewer(session: Session, *, name: str, step: str) -> Account:
+    """Raises RoleNeeded; an operator is no reviewer by that alone."""
+    account = get_account(session, name=name)
+    if not account.reviewer:
+        raise RoleNeeded(name, "reviewer", step)
+    return account
 
 
 def _set_limits(account: Account, limits: Limits) -> None:

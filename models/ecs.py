@@ -11,8 +11,9 @@ from sqlmodel import Session, col, select
 from models.exceptions import FieldInvalid, NotVisible, TransitionRefused
 from models.facts import DiskFacts, whole_gib
 from models.flavors import get_flavor
-from models.images import visible_to
-from models.paging import Page, fetch_page
+from models.images import get_image
+from models.licences import licences_of
+from models.paging import Page, Source, find_places
 from models.states import transition
 from models.tables import GIB, Disk, Ecs, EcsDisk, Flavor, Image, utc_now
 from models.trail import Actor, Change, write_audit
@@ -63,7 +64,8 @@ def create_ecs(session: Session, *, new: NewEcs, by: Actor) -> Ecs:
         flavor=new.flavor,
         disk_gib=disk_gib,
     )
-    row.disks = [_overlay(row, disk) for disk in image.disks]
+    licences = licences_of(session, account=by.account, image=image)
+    row.disks = [_overlay(row, disk, licences=licences) for disk in image.disks]
     for gib in new.data_disks_gib:
         _append_disk(row, _empty_disk(row, gib))
     session.add(row)
@@ -85,7 +87,10 @@ def get_ecs(session: Session, *, account: str, ecs_id: str) -> Ecs:
 def list_ecs(session: Session, *, account: str, after: str | None = None, limit: int = 50) -> Page[Ecs]:
     """A page of the account's own ECSs, newest first."""
     query = select(Ecs).where(Ecs.owner == account, Ecs.state != EcsState.DELETED)
-    return fetch_page(session, query=query, table=Ecs, after=after, limit=limit)
+    source = Source(query, col(Ecs.created_at), col(Ecs.id))
+    page = find_places(session, sources=[source], after=after, limit=limit)
+    rows = session.exec(select(Ecs).where(col(Ecs.id).in_(page.rows)).order_by(col(Ecs.created_at).desc(), col(Ecs.id).desc()))
+    return Page(rows.all(), page.after)
 
 
 def ecs_on_host(session: Session, *, host: str) -> list[Ecs]:
@@ -109,7 +114,8 @@ def attach_disk(session: Session, *, ecs: Ecs, image_id: str, by: Actor) -> EcsD
     image = _launchable_image(session, account=by.account, image_id=image_id)
     if len(image.disks) != 1 or image.disks[0].kind is not DiskKind.DATA:
         raise FieldInvalid("image", "only an image of a single data disk is attached")
-    disk = _append_disk(ecs, _overlay(ecs, image.disks[0]))
+    licences = licences_of(session, account=by.account, image=image)
+    disk = _append_disk(ecs, _overlay(ecs, image.disks[0], licences=licences))
     session.add(ecs)
     session.flush()
     detail = {"disk": disk.index, "image_id": image_id}
@@ -169,11 +175,10 @@ def referenced_digests(session: Session) -> set[str]:
 
 
 def _launchable_image(session: Session, *, account: str, image_id: str) -> Image:
-    # Shared lock: many launches of one image at once, but no deletion between this look and their commit.
-    query = select(Image).where(Image.id == image_id, visible_to(account)).with_for_update(read=True)
-    image = session.exec(query.execution_options(populate_existing=True)).first()
-    if image is None:
-        raise NotVisible("image", image_id)
+    # Shared lock: many launches of one image at once, but no deletion, end of a share or withdrawal between this look and their
+    # commit. The look comes after the lock: a lock that was waited for shows the row anew, not the shares beside it.
+    session.exec(select(Image.id).where(Image.id == image_id).with_for_update(read=True)).first()
+    image = get_image(session, account=account, image_id=image_id)
     if image.state is not ImageState.ACTIVE:
         raise TransitionRefused("image", image_id, image.state, "launched")
     return image
@@ -199,7 +204,7 @@ def _check_flavor(image: Image, flavor: Flavor) -> None:
         raise FieldInvalid("flavor", f"a 32-bit guest takes at most {MAX_32_BIT_MEMORY_MIB} MiB")
 
 
-def _overlay(row: Ecs, disk: Disk) -> EcsDisk:
+def _overlay(row: Ecs, disk: Disk, *, licences: list[str]) -> EcsDisk:
     size = row.disk_gib * GIB if disk.kind is DiskKind.SYSTEM else disk.virtual_size
     if disk.digest is None:
         raise FieldInvalid("image", f"disk {disk.index} has no stored manifest")
@@ -207,6 +212,7 @@ def _overlay(row: Ecs, disk: Disk) -> EcsDisk:
         ecs_id=row.id,
         index=disk.index,
         kind=disk.kind,
+        licences=licences,
         base_digest=disk.digest,
         base_size=disk.virtual_size,
         size_bytes=size,

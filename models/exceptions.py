@@ -8,9 +8,11 @@ CatalogError
 │   └── NameInvalid     ... because it breaks the name rule
 ├── NameTaken           an account of that name exists
 ├── NotAuthenticated    the API key proves nothing
-├── OperatorOnly        the step needs an operator account
+├── RoleNeeded          the step needs an operator's or a reviewer's account
 ├── TransitionRefused   the subject's state does not allow the step, or another run was faster
-├── DeletionRefused     protected, or an ECS is being built from it
+├── DeletionRefused     protected, offered on the marketplace, or an ECS is being built from it
+├── ImageRefused        what was asked does not go with this image: licensed, public, another's, without a system disk
+├── MembersReached      an image has as many members as it may have
 ├── QuotaReached        the account's limit is reached
 ├── KeyReused           an idempotency key that stands for another request
 ├── OperationBusy       another live process runs the same operation
@@ -66,13 +68,15 @@ class NotAuthenticated(CatalogError):
         return f"the API key does not prove account {self.name!r}"
 
 
-class OperatorOnly(CatalogError):
-    def __init__(self, name: str, step: str) -> None:
-        super().__init__(name, step)
-        self.name, self.step = name, step
+class RoleNeeded(CatalogError):
+    """`role` is `operator` or `reviewer`; `step` completes "may not ..."."""
+
+    def __init__(self, name: str, role: str, step: str) -> None:
+        super().__init__(name, role, step)
+        self.name, self.role, self.step = name, role, step
 
     def __str__(self) -> str:
-        return f"account {self.name!r} is no operator and may not {self.step}"
+        return f"account {self.name!r} is no {self.role} and may not {self.step}"
 
 
 class TransitionRefused(CatalogError):
@@ -87,7 +91,7 @@ class TransitionRefused(CatalogError):
 
 
 class DeletionRefused(CatalogError):
-    """`reason` is `protected` or `in_use`."""
+    """`reason` is `protected`, `listed` or `in_use`."""
 
     def __init__(self, kind: str, subject_id: str, reason: str) -> None:
         super().__init__(kind, subject_id, reason)
@@ -95,6 +99,26 @@ class DeletionRefused(CatalogError):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} cannot be deleted: {self.reason}"
+
+
+class ImageRefused(CatalogError):
+    """`reason` is `licensed`, `public`, `shared`, `disks` ...; `step` completes "cannot be ..."."""
+
+    def __init__(self, image_id: str, reason: str, step: str, why: str) -> None:
+        super().__init__(image_id, reason, step, why)
+        self.id, self.reason, self.step, self.why = image_id, reason, step, why
+
+    def __str__(self) -> str:
+        return f"image {self.id} cannot be {self.step}: {self.why}"
+
+
+class MembersReached(CatalogError):
+    def __init__(self, image_id: str, limit: int) -> None:
+        super().__init__(image_id, limit)
+        self.id, self.limit = image_id, limit
+
+    def __str__(self) -> str:
+        return f"image {self.id} has {self.limit} members already"
 
 
 class QuotaReached(CatalogError):

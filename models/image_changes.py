@@ -5,17 +5,19 @@ The functions that a run calls take the image that the run loaded; whose it is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, exists
 from sqlmodel import Session, col, select
 
-from models.accounts import require_operator
-from models.exceptions import FieldInvalid
+from models.exceptions import FieldInvalid, ImageRefused
 from models.facts import BootReport, DiskFacts, GuestFacts, merge_facts, whole_gib
 from models.images import own_image
+from models.licences import offered
 from models.quotas import reserve_creation, settle_bytes
 from models.states import transition
 from models.tables import Disk, Image, utc_now
@@ -55,8 +57,14 @@ def activate_image(session: Session, *, image: Image, by: Actor) -> None:
         raise FieldInvalid("disks", "every disk of an active image has its manifest stored")
     settle_bytes(session, image=image, size=sum(disk.data_bytes for disk in disks))
     needed = max((whole_gib(disk.virtual_size) for disk in system), default=0)
-    values = {"min_disk_gib": max(image.min_disk_gib, needed)}
+    values = {"min_disk_gib": max(image.min_disk_gib, needed), "digest": content_digest(disks)}
     transition(session, subject=image, new=ImageState.ACTIVE, by=by, values=values)
+
+
+def content_digest(disks: Sequence[Disk]) -> str:
+    """SHA-256 over index, kind and manifest digest of every disk, in order: what the image is, whatever it is called."""
+    content = [[disk.index, disk.kind.value, disk.digest] for disk in sorted(disks, key=lambda disk: disk.index)]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def record_disk(session: Session, *, image: Image, facts: DiskFacts) -> Disk:
@@ -119,15 +127,13 @@ def set_deprecated(session: Session, *, image_id: str, at: datetime | None, by: 
     return _switch(session, image_id=image_id, by=by, field="deprecated_at", value=at)
 
 
-def set_public(session: Session, *, image_id: str, public: bool, by: Actor) -> Image:
-    """Show an operator's own image to every account. Raises OperatorOnly."""
-    require_operator(session, name=by.account, step="make an image public")
-    return _switch(session, image_id=image_id, by=by, field="public", value=public)
-
-
 def set_active(session: Session, *, image_id: str, active: bool, by: Actor) -> Image:
-    """Reactivate, or deactivate: refuse launches and reads. Raises TransitionRefused."""
+    """Reactivate, or deactivate: refuse launches and reads. Raises TransitionRefused, ImageRefused for what is listed."""
     image = own_image(session, account=by.account, image_id=image_id)
+    if not active and session.exec(select(exists().where(offered(image_id)))).one():
+        raise ImageRefused(
+            image_id, "listed", "deactivated", "a version of the marketplace offers it; withdraw that, or revoke"
+        )
     transition(session, subject=image, new=ImageState.ACTIVE if active else ImageState.DEACTIVATED, by=by)
     return image
 

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, or_
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from models.exceptions import DeletionRefused, NotVisible
 from models.facts import GuestFacts, merge_facts
-from models.paging import Page, fetch_page
+from models.licences import is_subscribed, offered
+from models.paging import Page, Source, find_places
 from models.quotas import reserve_image
 from models.states import transition
-from models.tables import Ecs, Image, utc_now
+from models.tables import Ecs, Image, Member, Subscription, Version, utc_now
 from models.trail import Actor, Change, write_audit
 from models.validation import (
     MAX_DESCRIPTION,
@@ -28,7 +31,9 @@ from models.validation import (
     check_tags,
     check_text,
 )
-from models.vocabulary import EcsState, ImageState, ImageType
+from models.vocabulary import EcsState, ImageState, ImageType, MemberState
+
+Conditions = list[ColumnElement[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,7 @@ class NewImage:
     parent_image_id: str | None = None
     source_ecs_id: str | None = None
     series: str | None = None
+    licences: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +68,21 @@ class ImageFilter:
 
 
 def visible_to(account: str) -> ColumnElement[bool]:
-    """The SQL condition under which an account sees an image: its own, and what is public and active."""
-    public = and_(col(Image.public), col(Image.state) == ImageState.ACTIVE)
-    return and_(col(Image.state) != ImageState.DELETED, or_(col(Image.owner) == account, public))
+    """The SQL condition under which an account sees an image: its own, and of the active ones what is public, what it accepted
+    as shared while it has the content that was offered, and what a subscription of the marketplace covers."""
+    others = or_(col(Image.public), exists().where(_accepted(account)), exists().where(is_subscribed(account)))
+    active = and_(col(Image.state) == ImageState.ACTIVE, others)
+    return and_(col(Image.state) != ImageState.DELETED, or_(col(Image.owner) == account, active))
 
 
-def image_type(image: Image) -> ImageType:
+def image_type(session: Session, *, account: str, image: Image) -> ImageType:
     """What an image is to an account that sees it."""
-    return ImageType.PUBLIC if image.public else ImageType.PRIVATE
+    if image.public:
+        return ImageType.PUBLIC
+    if image.owner == account:
+        return ImageType.PRIVATE
+    shared = session.exec(select(Member.id).where(Image.id == image.id, _accepted(account))).first()
+    return ImageType.SHARED if shared else ImageType.MARKETPLACE
 
 
 def get_image(session: Session, *, account: str, image_id: str) -> Image:
@@ -97,9 +110,72 @@ def list_images(
     after: str | None = None,
     limit: int = 50,
 ) -> Page[Image]:
-    """A page of the visible images, newest first."""
-    query = select(Image).where(visible_to(account), *_conditions(chosen or ImageFilter()))
-    return fetch_page(session, query=query, table=Image, after=after, limit=limit)
+    """A page of the visible images, newest first, without what boot and capture left for their reports."""
+    chosen = chosen or ImageFilter()
+    wanted = [chosen.type] if chosen.type is not None else list(ImageType)
+    sources = [_SOURCES[kind](account, _conditions(chosen)) for kind in wanted]
+    page = find_places(session, sources=sources, after=after, limit=limit)
+    query = select(Image).where(col(Image.id).in_(page.rows)).options(defer(_column(Image.boot_detail)))
+    rows = session.exec(query.options(defer(_column(Image.capture_detail))).order_by(*_NEWEST_FIRST)).all()
+    return Page(rows, page.after)
+
+
+_NEWEST_FIRST = (col(Image.created_at).desc(), col(Image.id).desc())
+
+
+def _column(field: Any) -> Any:
+    """A field as the attribute that the ORM knows, which its type annotation hides."""
+    return field
+
+
+def _own(account: str, conditions: Conditions) -> Source:
+    query = select(Image).where(Image.owner == account, Image.state != ImageState.DELETED, col(Image.public).is_(False))
+    return Source(query.where(*conditions), col(Image.created_at), col(Image.id))
+
+
+def _public(account: str, conditions: Conditions) -> Source:
+    query = select(Image).where(col(Image.public).is_(True), or_(col(Image.state) == ImageState.ACTIVE, _mine(account)))
+    return Source(query.where(*conditions), col(Image.created_at), col(Image.id))
+
+
+def _shared(account: str, conditions: Conditions) -> Source:
+    query = select(Member).join(Image, _accepted(account)).where(Image.state == ImageState.ACTIVE, ~_mine(account))
+    query = query.where(col(Image.public).is_(False), *conditions)
+    return Source(query, col(Member.image_created_at), col(Member.image_id))
+
+
+def _market(account: str, conditions: Conditions) -> Source:
+    versions = select(Image).select_from(Subscription).join(Version, col(Version.listing_id) == col(Subscription.listing_id))
+    query = versions.join(Image, is_subscribed(account))
+    query = query.where(Image.state == ImageState.ACTIVE, ~_mine(account), col(Image.public).is_(False))
+    unshared = ~exists().where(_accepted(account))
+    return Source(query.where(unshared, *conditions), col(Image.created_at), col(Image.id))
+
+
+_SOURCES: dict[ImageType, Callable[[str, Conditions], Source]] = {
+    ImageType.PRIVATE: _own,
+    ImageType.PUBLIC: _public,
+    ImageType.SHARED: _shared,
+    ImageType.MARKETPLACE: _market,
+}
+
+
+def _mine(account: str) -> ColumnElement[bool]:
+    return and_(col(Image.owner) == account, col(Image.state) != ImageState.DELETED)
+
+
+def offered_to(account: str) -> ColumnElement[bool]:
+    """The condition, over image and member, under which the share stands: it has not ended and is of what was offered."""
+    return and_(
+        col(Member.account) == account,
+        col(Member.image_id) == col(Image.id),
+        col(Member.digest) == col(Image.digest),
+        or_(col(Member.expires_at).is_(None), col(Member.expires_at) > utc_now()),
+    )
+
+
+def _accepted(account: str) -> ColumnElement[bool]:
+    return and_(offered_to(account), col(Member.state) == MemberState.ACCEPTED)
 
 
 def create_image(session: Session, *, new: NewImage, by: Actor) -> Image:
@@ -123,14 +199,14 @@ def delete_image(session: Session, *, image_id: str, by: Actor) -> Image:
     building = exists().where(col(Ecs.image_id) == image_id, col(Ecs.state) == EcsState.BUILDING)
     if session.exec(select(building)).one():
         raise DeletionRefused("image", image_id, "in_use")
+    if session.exec(select(exists().where(offered(image_id)))).one():
+        raise DeletionRefused("image", image_id, "listed")
     transition(session, subject=image, new=ImageState.DELETED, by=by, values={"deleted_at": utc_now()})
     return image
 
 
-def _conditions(chosen: ImageFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if chosen.type is not None:
-        conditions.append(col(Image.public).is_(chosen.type is ImageType.PUBLIC))
+def _conditions(chosen: ImageFilter) -> Conditions:
+    conditions: Conditions = []
     if chosen.state is not None:
         conditions.append(col(Image.state) == chosen.state)
     if chosen.name is not None:
@@ -157,6 +233,7 @@ def _checked_row(new: NewImage, *, owner: str) -> Image:
         parent_image_id=new.parent_image_id,
         source_ecs_id=new.source_ecs_id,
         series=check_name(new.series) if new.series is not None else None,
+        licences=sorted(new.licences),
         reserved_bytes=check_at_least(new.size, field="size", minimum=0),
     )
     merge_facts(image)

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 
 from models.images import get_image, image_type, visible_to
 from models.tables import Ecs, Image
-from models.vocabulary import EcsState, ImageState
+from models.vocabulary import EcsState, ImageState, ImageType
 
 MAX_NODES = 1000
 """Images in one tree, and as many ECSs; the path to the asked image is always among them."""
@@ -83,6 +83,7 @@ def lineage_of(session: Session, *, account: str, image_id: str, limit: int = MA
     found = _Found(account=account, top=path[-1])
     _find_images(session, found, path=path, limit=max(limit, len(path)))
     _find_ecs(session, found, limit=max(limit, len(found.rows) + 1))
+    found.type = _type_of_top(session, found)
     return replace(_node(found, found.top), more=found.total - len(found.rows))
 
 
@@ -93,6 +94,7 @@ class _Found:
 
     account: str
     top: str
+    type: str = ""
     rows: dict[str, tuple[Image, str]] = field(default_factory=dict)
     total: int = 0
     children: dict[str | None, list[str]] = field(default_factory=dict)
@@ -171,13 +173,21 @@ def _node(found: _Found, image_id: str) -> LineageNode:
         more_ecs=found.ecs_total.get(image_id, 0) - len(ecs),
         children=tuple(_node(found, child) for child in found.children.get(image_id, ())),
     )
-    return replace(node, **_facts(*found.rows[image_id], found.account)) if image_id in found.rows else node
+    return replace(node, **_facts(found, *found.rows[image_id])) if image_id in found.rows else node
 
 
-def _facts(image: Image, source_name: str, account: str) -> dict[str, Any]:
+def _type_of_top(session: Session, found: _Found) -> str:
+    """What the top is to the account, which may be somebody else's; all below it is its own."""
+    row = found.rows.get(found.top)
+    return image_type(session, account=found.account, image=row[0]) if row else ""
+
+
+def _facts(found: _Found, image: Image, source_name: str) -> dict[str, Any]:
     """What the account may know of the image; where it came from is its owner's business."""
-    facts: dict[str, Any] = {"name": image.name, "state": image.state, "type": image_type(image), "owner": image.owner}
-    if image.owner == account:
+    own = ImageType.PUBLIC if image.public else ImageType.PRIVATE
+    kind = found.type if image.id == found.top else own
+    facts: dict[str, Any] = {"name": image.name, "state": image.state, "type": kind, "owner": image.owner}
+    if image.owner == found.account:
         facts |= {
             "parent_image_id": image.parent_image_id,
             "source_ecs_id": image.source_ecs_id,

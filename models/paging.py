@@ -1,5 +1,6 @@
-"""Pages of images or ECSs, newest first, by the place where the last one ended (keyset): a deep page costs what the first
-does. Which rows are in them is decided in `models.images` and `models.ecs`.
+"""Pages, newest first, by the place where the last one ended (keyset): a deep page costs what the first does.
+
+A place is a row's time and id. Which rows are in a page is decided in the module of each noun.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, literal, tuple_
-from sqlmodel import Session, col
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlmodel import Session
 from sqlmodel.sql.sqltypes import UTCDateTime
 
 from models.exceptions import FieldInvalid
-from models.tables import Ecs, Image
 from models.validation import check_at_least
 
-Listed = TypeVar("Listed", Image, Ecs)
+Listed = TypeVar("Listed")
 MAX_PAGE = 1000
 
 
@@ -30,22 +29,33 @@ class Page(Generic[Listed]):
     after: str | None
 
 
-def fetch_page(
-    session: Session, *, query: SelectOfScalar[Listed], table: type[Listed], after: str | None, limit: int
-) -> Page[Listed]:
-    """The first `limit` rows of the query beyond `after`. Raises FieldInvalid for a place that no page gave."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where places come from: a query without order, and the columns of its rows that an index orders by."""
+
+    query: Any
+    time: Any
+    id: Any
+
+
+def find_places(session: Session, *, sources: Sequence[Source], after: str | None, limit: int) -> Page[str]:
+    """The ids of the newest `limit` rows of all sources together beyond `after`. Raises FieldInvalid for no such place.
+
+    Each source is asked by itself for as many rows as the page has, so that each is read from its own index.
+    """
     check_at_least(limit, field="limit", minimum=1)
     limit = min(limit, MAX_PAGE)
-    place = tuple_(col(table.created_at), col(table.id))
-    if after is not None:
-        query = query.where(place < _parse(after))
-    newest = query.order_by(col(table.created_at).desc(), col(table.id).desc()).limit(limit + 1)
-    rows = session.exec(newest).all()
-    return Page(rows[:limit], _place(rows[limit - 1]) if len(rows) > limit else None)
-
-
-def _place(row: Image | Ecs) -> str:
-    return f"{row.created_at.isoformat()}/{row.id}"
+    beyond = _parse(after) if after is not None else None
+    found: set[tuple[datetime, str]] = set()
+    for source in sources:
+        query = source.query.with_only_columns(source.time, source.id, maintain_column_froms=True)
+        if beyond is not None:
+            query = query.where(tuple_(source.time, source.id) < beyond)
+        newest = query.order_by(source.time.desc(), source.id.desc()).limit(limit + 1)
+        found |= {(time, row_id) for time, row_id in session.connection().execute(newest)}
+    places = sorted(found, reverse=True)[: limit + 1]
+    last = f"{places[limit - 1][0].isoformat()}/{places[limit - 1][1]}" if len(places) > limit else None
+    return Page([row_id for _, row_id in places[:limit]], last)
 
 
 def _parse(after: str) -> ColumnElement[Any]:

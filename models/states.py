@@ -13,11 +13,11 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from models.exceptions import TransitionRefused
-from models.tables import Ecs, Image, Operation, utc_now
+from models.tables import Ecs, Image, Member, Operation, Version, utc_now
 from models.trail import Actor, Change, write_audit
-from models.vocabulary import EcsState, ImageState, OperationState
+from models.vocabulary import EcsState, ImageState, MemberState, OperationState, VersionState
 
-Subject = Image | Ecs | Operation
+Subject = Image | Ecs | Operation | Member | Version
 Table = Mapping[StrEnum, frozenset[StrEnum]]
 
 # An unfinished image goes back to queued when another process takes its operation over: each attempt walks the same way.
@@ -46,10 +46,29 @@ OPERATION_TRANSITIONS: Table = {
     OperationState.DONE: frozenset(),
 }
 
+# A share that was accepted may be rejected later, and the other way round; a share that ends is no row any more.
+MEMBER_TRANSITIONS: Table = {
+    MemberState.PENDING: frozenset({MemberState.ACCEPTED, MemberState.REJECTED}),
+    MemberState.ACCEPTED: frozenset({MemberState.REJECTED}),
+    MemberState.REJECTED: frozenset({MemberState.ACCEPTED}),
+}
+
+# A rejected version stays with its report; the next attempt is the next version.
+VERSION_TRANSITIONS: Table = {
+    VersionState.DRAFT: frozenset({VersionState.SCANNING, VersionState.REJECTED, VersionState.WITHDRAWN}),
+    VersionState.SCANNING: frozenset({VersionState.IN_REVIEW, VersionState.REJECTED, VersionState.WITHDRAWN}),
+    VersionState.IN_REVIEW: frozenset({VersionState.LISTED, VersionState.REJECTED, VersionState.WITHDRAWN}),
+    VersionState.LISTED: frozenset({VersionState.WITHDRAWN}),
+    VersionState.REJECTED: frozenset(),
+    VersionState.WITHDRAWN: frozenset(),
+}
+
 TRANSITIONS: Mapping[str, Table] = {
     "image": IMAGE_TRANSITIONS,
     "ecs": ECS_TRANSITIONS,
     "operation": OPERATION_TRANSITIONS,
+    "member": MEMBER_TRANSITIONS,
+    "version": VERSION_TRANSITIONS,
 }
 
 
@@ -63,7 +82,8 @@ def transition(session: Session, *, subject: Subject, new: StrEnum, by: Actor, v
         raise TransitionRefused(kind, subject.id, old, new)
     _compare_and_set(session, subject=subject, new=new, values=values or {})
     owner = subject.account if isinstance(subject, Operation) else subject.owner
-    detail = {"error_code": subject.error_code} if subject.error_code else {}
+    code = getattr(subject, "error_code", None)
+    detail = {"error_code": code} if code else {}
     write_audit(session, by=by, change=Change(kind, subject.id, owner, old, new, detail))
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, MetaData, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, LargeBinary, MetaData, String, Text, UniqueConstraint
 from sqlmodel import Field, Relationship, SQLModel
 
 from models.vocabulary import (
@@ -18,10 +18,15 @@ from models.vocabulary import (
     BootMode,
     BootProof,
     Consistency,
+    Decision,
     DiskKind,
     EcsState,
     ImageState,
+    MemberState,
     OperationState,
+    Purpose,
+    VersionState,
+    WithdrawnFor,
 )
 
 GIB = 1 << 30
@@ -49,6 +54,9 @@ SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows by itself only where the column is spelled INTEGER."""
 
 
+WORD = String(64).with_variant(String(64, collation="C"), "postgresql")
+
+
 class Row(SQLModel):
     """Base of all tables: their own metadata, with constraint names that migrations can refer to."""
 
@@ -66,14 +74,26 @@ class Account(Row, table=True):
     """Who owns images and ECSs. The name is the identity: it is in object names, flow parameters and shares."""
 
     name: str = Field(primary_key=True, max_length=63)
-    key_salt: bytes = Field(repr=False)
-    key_hash: bytes = Field(repr=False)
-    key_created_at: datetime = Field(default_factory=utc_now)
     operator: bool = False
+    reviewer: bool = False
     max_images: int = 50
     max_creations: int = 40
     max_bytes: int = Field(default=10 << 40, sa_type=BigInteger)
     created_at: datetime = Field(default_factory=utc_now)
+
+
+class ApiKey(Row, table=True):
+    """One API key of an account, of which only the salted hash is kept. One that was rotated out may live on for a while."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    account: str = Field(foreign_key="account.name", max_length=63, index=True)
+    salt: bytes = Field(repr=False)
+    hash: bytes = Field(repr=False)
+    created_at: datetime = Field(default_factory=utc_now)
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
 
 
 class Disk(Row, table=True):
@@ -94,7 +114,8 @@ class Image(Row, table=True):
 
     __table_args__ = (
         Index("ix_image_owner_created_at_id", "owner", "created_at", "id"),
-        Index("ix_image_public_created_at", "public", "created_at"),
+        Index("ix_image_public_created_at_id", "public", "created_at", "id"),
+        Index("ix_image_name_owner", "name", "owner"),
         Index("ix_image_series_owner", "series", "owner"),
     )
 
@@ -110,6 +131,10 @@ class Image(Row, table=True):
     protected: bool = False
     hidden: bool = False
     deprecated_at: datetime | None = None
+    # Of its disks' digests, from activation on: what a share or a listing pins.
+    digest: str | None = Field(default=None, max_length=64)
+    # Marketplace versions that its content descends from: their licence goes with it.
+    licences: list[str] = Field(default_factory=list, sa_type=JSON)
 
     source: str = Field(default="", max_length=2048)
     declared_format: str | None = Field(default=None, max_length=16)
@@ -171,6 +196,7 @@ class EcsDisk(Row, table=True):
     checkpoint: str | None = Field(default=None, max_length=64)
     checkpoint_digest: str | None = Field(default=None, max_length=64)
     checkpoint_stored: int = Field(default=0, sa_type=BigInteger)
+    licences: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
 class Ecs(Row, table=True):
@@ -254,3 +280,132 @@ class Audit(Row, table=True):
     operation_id: str | None = Field(default=None, max_length=36)
     flow_run_id: str | None = Field(default=None, max_length=36)
     detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+class Member(Row, table=True):
+    """One share of an image with one account. `digest` is what was offered: the image is seen while it has that content.
+
+    `image_created_at` is the image's, so that an account's shared images are listed in order from one index.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("image_id", "account"),
+        Index("ix_member_account_state_image", "account", "state", "image_created_at", "image_id"),
+        Index("ix_member_expires_at", "expires_at"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    image_id: str = Field(foreign_key="image.id", max_length=36)
+    account: str = Field(foreign_key="account.name", max_length=63)
+    owner: str = Field(max_length=63)
+    state: MemberState = Field(default=MemberState.PENDING, sa_type=_word(MemberState))
+    digest: str = Field(max_length=64)
+    image_created_at: datetime
+    expires_at: datetime | None = None
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+
+
+class Listing(Row, table=True):
+    """A marketplace product of one account. `version_id` is its newest listed version, which is what others see; `listed_at` is
+    that one's, None where nothing is listed."""
+
+    __table_args__ = (
+        UniqueConstraint("owner", "title"),
+        Index("ix_listing_title", "title"),
+        Index("ix_listing_listed_at_id", "listed_at", "id"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    owner: str = Field(foreign_key="account.name", max_length=63)
+    title: str = Field(max_length=128)
+    # No foreign key: version refers to listing already.
+    version_id: str | None = Field(default=None, max_length=36)
+    listed_at: datetime | None = None
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+
+
+class Version(Row, table=True):
+    """One immutable image of a listing with all that is said of it. Nothing but its state changes once it is submitted."""
+
+    __table_args__ = (
+        UniqueConstraint("listing_id", "number"),
+        UniqueConstraint("listing_id", "name"),
+        Index("ix_version_state_review_until", "state", "review_until"),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    listing_id: str = Field(foreign_key="listing.id", max_length=36)
+    owner: str = Field(foreign_key="account.name", max_length=63)
+    number: int
+    name: str = Field(max_length=32)
+    state: VersionState = Field(default=VersionState.DRAFT, sa_type=_word(VersionState))
+    image_id: str = Field(foreign_key="image.id", max_length=36, index=True)
+    digest: str = Field(max_length=64)
+    summary: str = Field(max_length=255)
+    description: str = Field(default="", sa_type=Text)
+    categories: list[str] = Field(default_factory=list, sa_type=JSON)
+    support_contact: str = Field(max_length=255)
+    licence: str = Field(sa_type=Text)
+    licence_digest: str = Field(max_length=64)
+    logo_png: bytes | None = Field(default=None, sa_type=LargeBinary, repr=False)
+    scan_id: str | None = Field(default=None, max_length=36)
+    review_run_id: str | None = Field(default=None, max_length=36)
+    review_until: datetime | None = None
+    decision: Decision | None = Field(default=None, sa_type=_word(Decision))
+    reviewer: str | None = Field(default=None, max_length=63)
+    note: str = Field(default="", max_length=1024)
+    decided_at: datetime | None = None
+    withdrawn_for: WithdrawnFor | None = Field(default=None, sa_type=_word(WithdrawnFor))
+    withdrawn_at: datetime | None = None
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now)
+
+
+class ListingWord(Row, table=True):
+    """The search index of what is listed: one row a word or category (`category:web`) of a listing."""
+
+    __tablename__ = "listing_word"
+
+    # Begun words are found by a range, which a language's order would not give.
+    word: str = Field(primary_key=True, sa_type=WORD)
+    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36, index=True)
+
+
+class Subscription(Row, table=True):
+    """An account's agreement to one text of a listing's licence: it covers every version with that text."""
+
+    account: str = Field(primary_key=True, foreign_key="account.name", max_length=63)
+    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36, index=True)
+    licence_digest: str = Field(primary_key=True, max_length=64)
+    version_id: str = Field(foreign_key="version.id", max_length=36)
+    accepted_at: datetime = Field(default_factory=utc_now)
+
+
+class DiskScan(Row, table=True):
+    """What a scan found on a disk of this content by these rules, whichever image holds it."""
+
+    __tablename__ = "disk_scan"
+
+    digest: str = Field(primary_key=True, max_length=64)
+    rules: str = Field(primary_key=True, max_length=16)
+    content: dict[str, Any] = Field(sa_type=JSON)
+    at: datetime = Field(default_factory=utc_now)
+
+
+class Scan(Row, table=True):
+    """One passage through the publish gate: the verdict of a day, its findings, the report and the package list."""
+
+    __table_args__ = (Index("ix_scan_image_id_at", "image_id", "at"),)
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    image_id: str = Field(foreign_key="image.id", max_length=36)
+    digest: str = Field(max_length=64)
+    owner: str = Field(max_length=63)
+    purpose: Purpose = Field(sa_type=_word(Purpose))
+    passed: bool
+    findings: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    report: str = Field(default="", sa_type=Text)
+    sbom: str = Field(default="", sa_type=Text)
+    at: datetime = Field(default_factory=utc_now)

@@ -15,6 +15,9 @@ NAME = re.compile(r"[A-Za-z0-9._-](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
 ACCOUNT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 PROPERTY_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+CATEGORY = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+VERSION_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,31})")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 MAX_DESCRIPTION = 1024
@@ -23,6 +26,10 @@ MAX_TAGS = 50
 MAX_TAG = 64
 MAX_PROPERTIES = 128
 MAX_PROPERTY = 255
+MAX_PROSE = 64 << 10
+MAX_CATEGORIES = 5
+MAX_LOGO = 64 << 10
+MAX_LOGO_PIXELS = 512
 
 
 def check_name(name: str, *, field: str = "name") -> str:
@@ -76,6 +83,50 @@ def check_checksum(checksum: str | None) -> str | None:
     if checksum is not None and not CHECKSUM.fullmatch(checksum):
         raise FieldInvalid("checksum", "sha256: followed by 64 lower case hexadecimal digits")
     return checksum
+
+
+def check_prose(value: str, *, field: str, limit: int = MAX_PROSE) -> str:
+    """Text of several lines; whoever shows it in a page does so as plain text."""
+    if len(value) > limit:
+        raise FieldInvalid(field, f"at most {limit} characters")
+    if CONTROL.search(value):
+        raise FieldInvalid(field, "no control characters but line ends and tabs")
+    return value
+
+
+def check_given(value: str, *, field: str) -> str:
+    """Text that says something."""
+    if not value.strip():
+        raise FieldInvalid(field, "it may not be empty")
+    return value
+
+
+def check_version_name(name: str) -> str:
+    if not VERSION_NAME.fullmatch(name):
+        raise NameInvalid("version", "1 to 32 letters, digits, '.', '_', '+' or '-', a letter or digit first")
+    return name
+
+
+def check_categories(categories: Sequence[str]) -> list[str]:
+    """Categories without repeats, in alphabetical order."""
+    unique = sorted(set(categories))
+    if not 1 <= len(unique) <= MAX_CATEGORIES:
+        raise FieldInvalid("categories", f"1 to {MAX_CATEGORIES} categories")
+    if wrong := [category for category in unique if not CATEGORY.fullmatch(category)]:
+        raise FieldInvalid("categories", f"{wrong[0]!r}: 1 to 32 lower case letters, digits or inner hyphens")
+    return unique
+
+
+def check_logo(png: bytes | None) -> bytes | None:
+    """A small PNG, by its signature and the sizes in its first chunk; a browser decodes the rest."""
+    if png is None:
+        return None
+    if len(png) > MAX_LOGO or png[:8] != b"\x89PNG\r\n\x1a\n" or png[12:16] != b"IHDR":
+        raise FieldInvalid("logo", f"a PNG of at most {MAX_LOGO} bytes")
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+    if not (0 < width <= MAX_LOGO_PIXELS and 0 < height <= MAX_LOGO_PIXELS):
+        raise FieldInvalid("logo", f"at most {MAX_LOGO_PIXELS} pixels in either direction")
+    return png
 
 
 def check_at_least(value: int, *, field: str, minimum: int) -> int:

@@ -73,3 +73,51 @@ class ImageType(StrEnum):
 
     PUBLIC = "public"
     PRIVATE = "private"
+    SHARED = "shared"
+    MARKETPLACE = "marketplace"
+
+
+class MemberState(StrEnum):
+    """One share of an image with one account, as its recipient answered it."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class VersionState(StrEnum):
+    """One version of a marketplace listing, on its way to everybody and back."""
+
+    DRAFT = "draft"
+    SCANNING = "scanning"
+    IN_REVIEW = "in_review"
+    LISTED = "listed"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+UNDER_WAY = (VersionState.DRAFT, VersionState.SCANNING, VersionState.IN_REVIEW)
+"""States of a version that nobody has decided on yet."""
+
+
+class WithdrawnFor(StrEnum):
+    """Whom a withdrawn version is closed to: accounts that had not subscribed before, or all."""
+
+    NEW = "new"
+    ALL = "all"
+
+
+class Decision(StrEnum):
+    """What a reviewer says of a version."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Purpose(StrEnum):
+    """What a scan was made for."""
+
+    CHECK = "check"
+    PUBLISH = "publish"
+    PUBLIC = "public"
+    RESCAN = "rescan"

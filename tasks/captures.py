@@ -14,10 +14,11 @@ from sqlmodel import Session
 from models.facts import DiskFacts, GuestFacts
 from models.image_changes import forget_disks, requeue_image
 from models.images import NewImage, create_image
+from models.licences import licences_on
 from models.locks import ecs_locked_by
 from models.operations import bind_subject
 from models.states import transition
-from models.tables import Ecs, Image
+from models.tables import Ecs, EcsDisk, Image
 from models.vocabulary import DiskKind, ImageState
 from tasks.engine.blobs.chunks import ChunkStore
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
@@ -52,8 +53,8 @@ def queue_capture(saga: Saga, ecs_id: str, name: str, whole: bool, options: Capt
             requeue_image(session, image=image, by=saga.actor)
             forget_disks(session, image=image)
         else:
-            size = sum(disk.size_bytes for disk in chosen_disks(ecs, whole, options))
-            image = create_image(session, new=_new_image(session, ecs, name, options, size), by=saga.actor)
+            disks = chosen_disks(ecs, whole, options)
+            image = create_image(session, new=_new_image(session, ecs, name, options, disks), by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=image.id)
         transition(session, subject=image, new=ImageState.TRANSFERRING, by=saga.actor)
         saga.subject = image.id
@@ -125,13 +126,13 @@ def described(shot: Shot, done: Ingested) -> str:
     return f"{read} changed chunks read, {done.new_chunks} new in the store, {done.inherited_chunks} taken over"
 
 
-def _new_image(session: Session, ecs: Ecs, name: str, options: CaptureOptions, size: int) -> NewImage:
+def _new_image(session: Session, ecs: Ecs, name: str, options: CaptureOptions, disks: list[EcsDisk]) -> NewImage:
     parent = session.get(Image, ecs.image_id)
     system = parent if options.disk is None else None
     known = {name: getattr(system, name) for name in GuestFacts.model_fields} if system else {}
     return NewImage(
         name=name,
-        size=size,
+        size=sum(disk.size_bytes for disk in disks),
         source=f"ecs:{ecs.id}",
         description=options.description,
         tags=options.tags,
@@ -140,6 +141,7 @@ def _new_image(session: Session, ecs: Ecs, name: str, options: CaptureOptions, s
         parent_image_id=ecs.image_id,
         source_ecs_id=ecs.id,
         series=options.series,
+        licences=licences_on(ecs),
     )
 
 

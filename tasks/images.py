@@ -84,7 +84,7 @@ def activate(saga: Saga, image_id: str) -> ImageView:
         image = own_image(session, account=saga.account, image_id=image_id)
         if image.state not in (ImageState.ACTIVE, ImageState.DEACTIVATED):
             activate_image(session, image=image, by=saga.actor)
-        view = image_view(image, account=saga.account)
+        view = image_view(session, image, account=saga.account)
     saga.result = view.model_dump(mode="json")
     return view
 
@@ -95,7 +95,7 @@ def delete(saga: Saga, image_id: str) -> ImageView:
     with catalog(write=True) as session:
         image = delete_image(session, image_id=image_id, by=saga.actor)
         bind_subject(session, lease=saga.held, subject_id=image.id)
-        view = image_view(image, account=saga.account)
+        view = image_view(session, image, account=saga.account)
     saga.result = view.model_dump(mode="json")
     return view
 
@@ -111,6 +111,12 @@ def image_id_of(account: str, wanted: str) -> str:
     """The id of a visible image given by id or name, once this process has proved the account."""
     with catalog() as session:
         return resolve_image(session, account=require_account(session, account=account), wanted=wanted)
+
+
+def prove(account: str) -> str:
+    """The account, once this process has proved it. Raises Unauthenticated."""
+    with catalog() as session:
+        return require_account(session, account=account)
 
 
 def request_facts(source: str, declared: DeclaredFormat, checksum: str | None, *, size: int) -> dict[str, Any]:

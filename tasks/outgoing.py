@@ -10,6 +10,7 @@ from prefect import task
 from pydantic import BaseModel
 
 from models.images import get_image
+from models.licences import require_exportable
 from models.vocabulary import ImageState
 from tasks.engine.disks.convert import export_disk
 from tasks.engine.disks.formats import DiskFormat
@@ -44,6 +45,7 @@ def write_file(saga: Saga, image_id: str, index: int, format: ExportFormat, to: 
         image = get_image(session, account=saga.account, image_id=image_id)
         if image.state is not ImageState.ACTIVE:
             raise StateRefused("image", "state", f"image {image_id} is {image.state}", remedy="Only an active one is exported.")
+        require_exportable(image, account=saga.account)
         disk = next((disk for disk in image.disks if disk.index == index), None)
         name = image.name
     if disk is None:

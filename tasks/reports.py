@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.events import emit_event
 
 from models.images import get_image
 from models.tables import Image
 from models.vocabulary import DiskKind
+from tasks.events import tell
 from tasks.lineage import lineage_markdown
 from tasks.markdown import cell, fenced, size, table
 from tasks.policies import ONCE
@@ -25,18 +25,15 @@ def report_image(saga: Saga, image_id: str) -> None:
     """Publish what became of an import: sizes, savings, the system found, the proof of boot with its picture."""
     with catalog() as session:
         image = get_image(session, account=saga.account, image_id=image_id)
-        view = image_view(image, account=saga.account)
+        view = image_view(session, image, account=saga.account)
     publish(key=f"image-{image_id}", text=image_markdown(image, view), title=f"Image {view.name}")
     emit_active(saga, view)
 
 
 def emit_active(saga: Saga, view: ImageView) -> None:
     """Tell whoever waits for images that this one can be used."""
-    emit_event(
-        event="ims.image.active",
-        resource={"prefect.resource.id": f"ims.image.{view.id}", "prefect.resource.name": view.name},
-        payload={"image_id": view.id, "name": view.name, "account": saga.account, "state": view.state, "tags": view.tags},
-    )
+    facts = {"account": saga.account, "state": view.state, "tags": view.tags}
+    tell("image.active", kind="image", subject=view.id, name=view.name, **facts)
 
 
 @task(**ONCE, task_run_name="report")
@@ -44,7 +41,7 @@ def report_capture(saga: Saga, image_id: str) -> None:
     """Publish what became of a capture: how its ECS was read, what was removed of it, and where it comes from."""
     with catalog() as session:
         image = get_image(session, account=saga.account, image_id=image_id)
-        view = image_view(image, account=saga.account)
+        view = image_view(session, image, account=saga.account)
     text = "\n\n".join([image_markdown(image, view), *capture_markdown(image), lineage_markdown(saga.account, image_id)])
     publish(key=f"image-{image_id}", text=text, title=f"Image {view.name}")
     emit_active(saga, view)
@@ -54,11 +51,8 @@ def report_capture(saga: Saga, image_id: str) -> None:
 def report_ecs(saga: Saga, view: EcsView) -> None:
     """Publish how an ECS came up."""
     publish(key=f"ecs-{view.id}", text=ecs_markdown(view), title=f"ECS {view.name}")
-    emit_event(
-        event="ims.ecs.active",
-        resource={"prefect.resource.id": f"ims.ecs.{view.id}", "prefect.resource.name": view.name},
-        payload={"ecs_id": view.id, "image_id": view.image_id, "account": saga.account, "host": view.host},
-    )
+    facts = {"image_id": view.image_id, "account": saga.account, "host": view.host}
+    tell("ecs.active", kind="ecs", subject=view.id, name=view.name, **facts)
 
 
 def publish(*, key: str, text: str, title: str) -> None:

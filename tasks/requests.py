@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from models.vocabulary import Decision, WithdrawnFor
 from tasks.engine.disks.formats import DiskFormat
 
 NAME_PATTERN = r"^[A-Za-z0-9._-](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?$"
@@ -182,4 +183,69 @@ class LaunchOptions(_Options):
     user_data_file: Annotated[Path | None, Help("File on the host with user data; its content is not recorded.")] = None
     hostname: Annotated[str | None, Help("Default: made from the name.")] = Field(None, pattern=HOSTNAME_PATTERN)
     standalone: bool = Field(False, description="Also copy the whole base into the ECS's own file.")
+    idempotency_key: IdempotencyKey = None
+
+
+Recipients = Annotated[
+    list[AccountName],
+    Field(min_length=1, max_length=128),
+    Help("Accounts by name, up to 128."),
+]
+ShareDays = Annotated[
+    int | None,
+    Field(ge=1, le=3650),
+    Help("Days after which the share ends by itself; none: it stays until somebody ends it."),
+]
+OfferedImage = Annotated[str, Field(min_length=1, max_length=128), Help("Id or name of an image that another account shares.")]
+ContentDigest = Annotated[
+    str | None,
+    Field(max_length=64),
+    Help("The digest that the offer showed: anything else is refused. None: whatever is offered."),
+]
+Title = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=NAME_PATTERN), Help("Title of the product on the marketplace.")
+]
+VersionName = Annotated[
+    str,
+    Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"),
+    Help("Version of the product, such as 1.0; no other version of it may have it."),
+]
+Summary = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f<>]*$"), Help("One line on what it is; no < or >.")
+]
+Categories = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]],
+    Field(min_length=1, max_length=5),
+    Help("1 to 5 categories in lower case, such as os, database or web."),
+]
+SupportContact = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f<>]*$"), Help("Where a subscriber asks for help.")
+]
+Licence = Annotated[str, Field(min_length=1, max_length=65536), Help("Text of the licence that subscribers accept.")]
+LicenceDigest = Annotated[
+    str,
+    Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$"),
+    Help("SHA-256 of the licence text that was read: accepting it accepts that text."),
+]
+Listed = Annotated[str, Field(min_length=1, max_length=128), Help("Id of the listing, or its title where one alone has it.")]
+VersionId = Annotated[str, Field(min_length=1, max_length=36), Help("Id of the version.")]
+Scope = Annotated[
+    WithdrawnFor, Help("new: accounts that have not subscribed yet cannot launch it. all: nobody but its owner can.")
+]
+Descendants = Annotated[bool, Help("Also revoke every image that descends from it.")]
+Public = Annotated[bool, Help("Show it to every account. Off: take it back.")]
+Answer = Annotated[Decision, Help("approve: it is listed at once. reject: the publisher sees the note and submits anew.")]
+Note = Annotated[str, Field(max_length=1024), Help("What the publisher is told.")]
+Policy = Annotated[
+    Literal["notify", "withdraw-new", "withdraw-all"],
+    Help("What a new finding leads to besides the event: nothing, or the version's withdrawal."),
+]
+
+
+class ListingOptions(_Options):
+    """What a publisher may say of a version besides what it must."""
+
+    description: str = Field("", max_length=65536, description="As long as it needs to be; shown as plain text.")
+    logo_png: str = Field("", max_length=90_000, description="A PNG of at most 64 KiB and 512 pixels a side, in base64.")
+    review_days: int = Field(7, ge=1, le=90, description="After so many days without an answer the version is rejected.")
     idempotency_key: IdempotencyKey = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from models import accounts
+from models import accounts, keys
 from models.database import open_engine, session_scope
 from models.exceptions import (
     CatalogError,
@@ -21,13 +21,15 @@ from models.exceptions import (
     DeletionRefused,
     EcsLocked,
     FieldInvalid,
+    ImageRefused,
     KeyReused,
     LeaseLost,
+    MembersReached,
     NameTaken,
     NotAuthenticated,
     NotVisible,
-    OperatorOnly,
     QuotaReached,
+    RoleNeeded,
     TransitionRefused,
 )
 from models.exceptions import OperationBusy as LeaseHeld
@@ -93,7 +95,7 @@ def require_account(session: Session, *, account: str) -> str:
     if not key:
         raise Unauthenticated("no API key is known to this process", remedy="Set IMS_API_KEY, or run `ims up` first.")
     try:
-        return accounts.authenticate(session, name=account, key=key).name
+        return keys.authenticate(session, name=account, key=key).name
     except NotAuthenticated:
         # The operator's worker acts for everybody; whoever reads its key may read the database as well.
         if settings.account != account and _is_operator(session, name=settings.account, key=key):
@@ -103,7 +105,7 @@ def require_account(session: Session, *, account: str) -> str:
 
 def _is_operator(session: Session, *, name: str, key: str) -> bool:
     try:
-        return accounts.authenticate(session, name=name, key=key).operator
+        return keys.authenticate(session, name=name, key=key).operator
     except NotAuthenticated:
         return False
 
@@ -114,6 +116,13 @@ def _bucket(name: str) -> ObjectStore:
     return open_named_bucket(load_settings(), name)
 
 
+_DELETION_REMEDIES = {
+    "protected": "Unprotect it first.",
+    "listed": "Withdraw its version for all first.",
+    "in_use": "Wait for the launch to end.",
+}
+
+
 def translate(error: CatalogError) -> ImsError:  # one line per event of the catalog
     """The ImsError that a catalog event is to people."""
     match error:
@@ -121,8 +130,8 @@ def translate(error: CatalogError) -> ImsError:  # one line per event of the cat
             return NotFound(error.kind, error.name)
         case NotAuthenticated():
             return Unauthenticated(str(error), remedy="Check IMS_ACCOUNT and IMS_API_KEY.")
-        case OperatorOnly():
-            return StateRefused("account", "operator", str(error), remedy="Ask an operator.")
+        case RoleNeeded():
+            return StateRefused("account", error.role, str(error), remedy=f"Ask one who has the {error.role} role.")
         case FieldInvalid():
             return RequestRefused(error.field, str(error), remedy="Correct it and try again.")
         case NameTaken():
@@ -132,7 +141,11 @@ def translate(error: CatalogError) -> ImsError:  # one line per event of the cat
         case KeyReused():
             return RequestRefused("idempotency_key", str(error), remedy="Use a new key for a new request.")
         case DeletionRefused():
-            return StateRefused(error.kind, error.reason, str(error), remedy="Unprotect it, or wait for the launch to end.")
+            return StateRefused(error.kind, error.reason, str(error), remedy=_DELETION_REMEDIES[error.reason])
+        case ImageRefused():
+            return StateRefused("image", error.reason, str(error), remedy=f"Look at `ims image show {error.id}`.")
+        case MembersReached():
+            return QuotaExceeded("members", str(error), remedy="Withdraw shares that are not needed.")
         case TransitionRefused():
             return StateRefused(error.kind, "state", str(error), remedy=f"Look at `ims {error.kind} show {error.id}`.")
         case EcsLocked():

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from sqlmodel import Session
 
 from models.images import image_type
 from models.tables import Ecs, Image
@@ -58,6 +59,8 @@ class ImageView(_View):
     consistency: str | None
     generalized: bool | None
     series: str | None
+    digest: str | None
+    licences: list[str]
     error_code: str | None
     error_message: str | None
     created_at: datetime
@@ -101,14 +104,16 @@ class EcsView(_View):
     updated_at: datetime
 
 
-def image_view(image: Image, *, account: str) -> ImageView:
+def image_view(session: Session, image: Image, *, account: str) -> ImageView:
     """The image as `account` sees it; where it came from and what went wrong is its owner's business."""
     disks = [DiskView.model_validate(disk) for disk in image.disks]
     values: dict[str, Any] = {name: getattr(image, name) for name in ImageView.model_fields if hasattr(image, name)}
     own = image.owner == account
     values |= {
-        "type": image_type(image),
-        **({} if own else {"source": "", "error_message": None, "parent_image_id": None, "source_ecs_id": None}),
+        "type": image_type(session, account=account, image=image),
+        **(
+            {} if own else {"source": "", "error_message": None, "parent_image_id": None, "source_ecs_id": None, "licences": []}
+        ),
         "disks": disks,
         "bytes_stored": sum(disk.stored_bytes for disk in disks),
         "bytes_new": sum(disk.new_bytes for disk in disks),

@@ -9,9 +9,10 @@ from sqlmodel import Session
 
 from deployments.embedded import environment
 from deployments.embedded.layout import write_secret
-from models.accounts import authenticate, create_account, list_accounts, renew_key
+from models.accounts import create_account, list_accounts
 from models.database import migrate, open_engine, session_scope
 from models.exceptions import CatalogError, NotAuthenticated
+from models.keys import authenticate, rotate_key
 from models.trail import Actor
 from tasks.engine.settings import Settings
 from tasks.resources import translate
@@ -35,10 +36,10 @@ def prepare(settings: Settings) -> None:
 
 def _ensure_admin(session: Session, home: Path, engine: Engine) -> None:
     if ADMIN not in {account.name for account in list_accounts(session)}:
-        _remember_key(home, create_account(session, name=ADMIN, by=Actor(ADMIN), operator=True).api_key)
+        _remember_key(home, create_account(session, name=ADMIN, by=Actor(ADMIN), operator=True, reviewer=True).api_key)
     elif engine.dialect.name == "sqlite" and not _key_proves(session, home):
         # This home's own catalog, and nobody has the key. A shared database may have it on another host.
-        _remember_key(home, renew_key(session, name=ADMIN, by=Actor(ADMIN)))
+        _remember_key(home, rotate_key(session, name=ADMIN, by=Actor(ADMIN)))
 
 
 def _key_proves(session: Session, home: Path) -> bool:

@@ -6,15 +6,17 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from models.gate import get_scan, list_scans
 from models.image_changes import set_active, set_deprecated, set_protected
 from models.images import ImageFilter, get_image, list_images
 from models.lineage import lineage_of
 from models.tables import Image, utc_now
 from models.trail import Actor
 from models.vocabulary import ImageType
-from tasks.engine.errors import DiskRefused
+from tasks.engine.errors import DiskRefused, RequestRefused
 from tasks.engine.settings import load_settings
 from tasks.finding import resolve_image
+from tasks.gate_report import scan_view
 from tasks.resources import catalog, require_account
 from tasks.trees import tree_values
 from tasks.views import image_view
@@ -65,14 +67,12 @@ def import_(given: Namespace) -> dict[str, Any]:
 
 def list_all(given: Namespace) -> dict[str, Any]:
     """A page of the images that the account sees."""
-    wanted = {"public": ImageType.PUBLIC, "private": ImageType.PRIVATE}.get(given.type or "")
-    if given.type and wanted is None:
-        return {"images": [], "after": None}
+    wanted = ImageType(given.type) if given.type else None
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
         chosen = ImageFilter(type=wanted, everything=given.all)
         page = list_images(session, account=account, chosen=chosen, after=given.after, limit=given.limit)
-        rows = [image_view(image, account=account).model_dump(mode="json") for image in page.rows]
+        rows = [image_view(session, image, account=account).model_dump(mode="json") for image in page.rows]
         return {"images": rows, "after": page.after}
 
 
@@ -82,7 +82,7 @@ def show(given: Namespace) -> dict[str, Any]:
         account = require_account(session, account=load_settings().account)
         image_id = resolve_image(session, account=account, wanted=given.id)
         image = get_image(session, account=account, image_id=image_id)
-        shown = image_view(image, account=account).model_dump(mode="json")
+        shown = image_view(session, image, account=account).model_dump(mode="json")
         return shown | ({"capture": image.capture_detail} if image.owner == account and image.source_ecs_id else {})
 
 
@@ -119,6 +119,51 @@ def delete(given: Namespace) -> dict[str, Any]:
     return run_flow("delete_image", {"image": given.id, "account": load_settings().account})
 
 
+def scan(given: Namespace) -> dict[str, Any]:
+    """Run the scan flow; the package list goes to a file if one is named."""
+    from flows.calling import run_flow
+
+    answer = run_flow("scan_image", {"image": given.id, "account": load_settings().account}, detach=given.detach)
+    if given.sbom and not given.detach:
+        _write_sbom(answer["id"], Path(given.sbom))
+    return answer | ({} if given.detach else {"exit_code": 0 if answer["passed"] else 2})
+
+
+def scans(given: Namespace) -> dict[str, Any]:
+    """Earlier scans of the account's own image."""
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        image_id = resolve_image(session, account=account, wanted=given.id)
+        rows = list_scans(session, account=account, image_id=image_id)
+        return {"image_id": image_id, "scans": [scan_view(row).model_dump(mode="json") for row in rows]}
+
+
+def report(given: Namespace) -> dict[str, Any]:
+    """A scan's report and package list."""
+    with catalog() as session:
+        account = require_account(session, account=load_settings().account)
+        row = get_scan(session, account=account, scan_id=given.id)
+        return scan_view(row).model_dump(mode="json") | {"report": row.report, "sbom": row.sbom}
+
+
+def public(given: Namespace) -> dict[str, Any]:
+    """Run the flow that shows an image to all."""
+    return _flag(given, on=True)
+
+
+def unpublic(given: Namespace) -> dict[str, Any]:
+    """Run the flow that takes a public image back."""
+    return _flag(given, on=False)
+
+
+def revoke(given: Namespace) -> dict[str, Any]:
+    """Run the revoke flow."""
+    from flows.calling import run_flow
+
+    parameters = {"image": given.id, "descendants": given.descendants, "account": load_settings().account}
+    return run_flow("revoke_image", parameters)
+
+
 def deactivate(given: Namespace) -> dict[str, Any]:
     """Refuse launches and exports."""
     return _switch(given, lambda session, image_id, by: set_active(session, image_id=image_id, active=False, by=by))
@@ -144,9 +189,24 @@ def unprotect(given: Namespace) -> dict[str, Any]:
     return _switch(given, lambda session, image_id, by: set_protected(session, image_id=image_id, protected=False, by=by))
 
 
+def _flag(given: Namespace, *, on: bool) -> dict[str, Any]:
+    from flows.calling import run_flow
+
+    return run_flow("flag_public", {"image": given.id, "account": load_settings().account, "on": on})
+
+
+def _write_sbom(scan_id: str, path: Path) -> None:
+    with catalog() as session:
+        row = get_scan(session, account=load_settings().account, scan_id=scan_id)
+    try:
+        path.write_text(row.sbom)
+    except OSError as error:
+        raise RequestRefused("sbom", f"{path} cannot be written: {error}", remedy="Name another file.") from error
+
+
 def _switch(given: Namespace, change: Any) -> dict[str, Any]:
     with catalog(write=True) as session:
         account = require_account(session, account=load_settings().account)
         image_id = resolve_image(session, account=account, wanted=given.id)
         image: Image = change(session, image_id, Actor(account))
-        return image_view(image, account=account).model_dump(mode="json")
+        return image_view(session, image, account=account).model_dump(mode="json")

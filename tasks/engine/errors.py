@@ -84,13 +84,24 @@ class CaptureRefused(_Reasoned, Refused):
     family = "capture"
 
 
+_LISTS = {
+    "key": "ims account keys",
+    "listing": "ims market list",
+    "member": "ims image members",
+    "scan": "ims image scans",
+    "version": "ims market mine",
+}
+"""Where what is not found is listed, if not under its own noun."""
+
+
 class NotFound(Refused):
     """`kind` is image, ecs, account, flavor ...; the same answer whether it is absent or another account's."""
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind, self.name = kind, name
         self.code = f"{kind}.not_found"
-        super().__init__(f"no {kind} {name!r} is visible to this account", remedy=f"List yours with `ims {kind} list`.")
+        where = _LISTS.get(kind, f"ims {kind} list")
+        super().__init__(f"no {kind} {name!r} is visible to this account", remedy=f"List yours with `{where}`.")
 
     def __reduce__(self) -> tuple[type[NotFound], tuple[str, str]]:
         return type(self), (self.kind, self.name)

@@ -15,12 +15,13 @@ from models.database import session_scope
 from models.ecs import NewEcs, create_ecs
 from models.exceptions import CatalogError
 from models.facts import DiskFacts
+from models.gate import Passage, record_passage, set_public
 from models.image_changes import activate_image, record_disk
 from models.images import NewImage, create_image
 from models.states import transition
 from models.tables import Ecs, Image, Row
 from models.trail import Actor
-from models.vocabulary import DiskKind, ImageState
+from models.vocabulary import DiskKind, ImageState, Purpose
 
 
 class Catalog:
@@ -30,7 +31,7 @@ class Catalog:
         self.engine = engine
         with self.write() as session:
             for name in ("admin", "alice", "bob"):
-                self.account(session, name, operator=name == "admin")
+                self.account(session, name, operator=name == "admin", reviewer=name == "admin")
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -42,8 +43,11 @@ class Catalog:
         with session_scope(self.engine) as session:
             yield session
 
-    def account(self, session: Session, name: str, *, operator: bool = False, limits: Limits | None = None) -> str:
-        return create_account(session, name=name, operator=operator, limits=limits, by=Actor("admin")).api_key
+    def account(
+        self, session: Session, name: str, *, operator: bool = False, reviewer: bool = False, limits: Limits | None = None
+    ) -> str:
+        made = create_account(session, name=name, operator=operator, reviewer=reviewer, limits=limits, by=Actor("admin"))
+        return made.api_key
 
     def queued(self, session: Session, name: str = "web", *, owner: str = "alice", size: int = 10) -> Image:
         return create_image(session, new=NewImage(name=name, size=size), by=Actor(owner))
@@ -56,12 +60,24 @@ class Catalog:
         activate_image(session, image=image, by=Actor(owner))
         return image
 
+    def public(self, session: Session, name: str = "base", *, digest: str = "d" * 64) -> Image:
+        """An image of the operator's that passed a scan and is everybody's."""
+        return self.flag_public(session, self.active(session, name, owner="admin", digest=digest))
+
+    def flag_public(self, session: Session, image: Image) -> Image:
+        scan = record_passage(session, image=image, passage=passage(Purpose.PUBLIC), by=Actor("admin"))
+        return set_public(session, image_id=image.id, scan_id=scan.id, by=Actor("admin"))
+
     def count(self, session: Session, table: type[Row]) -> int:
         return session.exec(select(func.count()).select_from(table)).one()
 
     def building(self, session: Session, image: Image, *, owner: str = "alice", name: str = "web-1") -> Ecs:
         new = NewEcs(name=name, image_id=image.id, host="here")
         return create_ecs(session, new=new, by=Actor(owner))
+
+
+def passage(purpose: Purpose, *, passed: bool = True) -> Passage:
+    return Passage(purpose=purpose, passed=passed, findings=[], report="", sbom="")
 
 
 def system_disk(*, digest: str = "a" * 64, virtual_size: int = 2 << 30) -> DiskFacts:

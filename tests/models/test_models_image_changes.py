@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from catalog_rows import Catalog, system_disk
 
-from models.exceptions import FieldInvalid, NotVisible, OperatorOnly, TransitionRefused
+from models.exceptions import FieldInvalid, TransitionRefused
 from models.facts import BootReport, GuestFacts, whole_gib
 from models.image_changes import (
     activate_image,
@@ -17,7 +17,6 @@ from models.image_changes import (
     requeue_image,
     set_active,
     set_protected,
-    set_public,
 )
 from models.images import NewImage, create_image, get_image
 from models.states import transition
@@ -130,15 +129,6 @@ def test_switch_is_on_the_trail_once(catalog: Catalog) -> None:
     with catalog.read() as session:
         newest, _created = list_audit(session, account="alice", subject_id=image.id)
     assert (newest.old, newest.new) == ("protected=False", "protected=True")
-
-
-def test_only_an_operator_makes_its_own_image_public(catalog: Catalog) -> None:
-    with catalog.write() as session:
-        image = catalog.active(session)
-        with pytest.raises(OperatorOnly):
-            set_public(session, image_id=image.id, public=True, by=ALICE)
-        with pytest.raises(NotVisible):
-            set_public(session, image_id=image.id, public=True, by=Actor("admin"))
 
 
 def test_trail_is_shown_to_the_subjects_owner_alone(catalog: Catalog) -> None:

@@ -12,7 +12,7 @@ from sqlmodel import Session
 from models import lineage
 from models.ecs import Readiness, delete_ecs, mark_ready
 from models.exceptions import NotVisible
-from models.image_changes import set_public
+from models.gate import unset_public
 from models.images import delete_image
 from models.lineage import LineageNode, lineage_of
 from models.tables import Ecs, Image, utc_now
@@ -43,7 +43,10 @@ class Family:
         return ecs
 
     def public(self, image: Image, *, public: bool = True) -> None:
-        set_public(self.session, image_id=image.id, public=public, by=ADMIN)
+        if public:
+            self.catalog.flag_public(self.session, image)
+        else:
+            unset_public(self.session, image_id=image.id, by=ADMIN)
 
     def delete(self, *images: Image) -> None:
         for image in images:

@@ -43,7 +43,7 @@ class Operation:
 
 
 _HOMES = ("/root", "/home/*", "/var/roothome", "/var/home/*")
-_HISTORIES = (
+HISTORIES = (
     ".*_history",
     ".*_history-*.tmp",
     ".history",
@@ -86,7 +86,7 @@ OPERATIONS = (
         ),
     ),
     Operation(name="udev-persistent-net", remove=("/etc/udev/rules.d/*-persistent-net.rules",)),
-    Operation(name="bash-history", remove=tuple(f"{home}/{name}" for home in _HOMES for name in _HISTORIES)),
+    Operation(name="bash-history", remove=tuple(f"{home}/{name}" for home in _HOMES for name in HISTORIES)),
     Operation(name="mail-spool", remove=("/var/mail/*", "/var/spool/mail/*")),
     Operation(
         name="crash-data",

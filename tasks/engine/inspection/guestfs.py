@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from tasks.engine.errors import HostUnavailable
@@ -35,15 +36,21 @@ def inspect(disks: Sequence[DiskSource], limits: InspectionLimits) -> OsFacts:
 
     Raises HostUnavailable where libguestfs itself does not work here or a disk is not being served.
     """
+    answer = ask_about(_CHILD, disks, limits)
+    if "facts" in answer:
+        return OsFacts.from_json(answer["facts"])
+    return OsFacts(reason=reason_of(answer))
+
+
+def ask_about(module: str, disks: Sequence[DiskSource], limits: InspectionLimits) -> dict[str, Any]:
+    """What the child `module` tells of throwaway overlays over the disks. HostUnavailable where libguestfs did not start."""
     with tempfile.TemporaryDirectory(prefix="ims-guestfs-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         overlays = [_overlay(disk, folder / f"{index}.qcow2") for index, disk in enumerate(disks)]
-        answer = ask_child(_CHILD, {"overlays": overlays}, limits, folder=folder)
-    if "facts" in answer:
-        return OsFacts.from_json(answer["facts"])
-    if "launched" in answer:
-        return OsFacts(reason=reason_of(answer))
-    raise does_not_start(answer)
+        answer = ask_child(module, {"overlays": overlays}, limits, folder=folder)
+    if "launched" not in answer:
+        raise does_not_start(answer)
+    return answer
 
 
 def warm_appliance(limits: InspectionLimits) -> None:
