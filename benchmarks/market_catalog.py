@@ -128,7 +128,7 @@ class MarketCatalog:
             review = self.future if state == "in_review" else None
             logo = LOGO if version.number == 1 and listing % 4 == 0 else None
             whose = (version.id, listing_id(listing), account(publisher(listing)), version.number, f"1.{version.number}", state)
-            image = (version.image.id, digest_of(version.image.number))
+            image = (version.image.id, version.image.created_at, digest_of(version.image.number))
             said = ("A product.", PROSE, json.dumps(categories_of(listing)), "help@example.com", LICENCE)
             yield (
                 *whose,
@@ -230,7 +230,7 @@ COLUMNS = {
     "disk": "image_id index kind virtual_size digest data_bytes stored_bytes new_bytes",
     "listing": "id owner title version_id listed_at created_at updated_at",
     "version": (
-        "id listing_id owner number name state image_id digest summary description categories support_contact licence "
+        "id listing_id owner number name state image_id image_created_at digest summary description categories support_contact licence "
         "licence_digest logo_png review_until note decided_at withdrawn_for withdrawn_at created_at updated_at"
     ),
     "listing_word": "word listing_id",

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, or_
+from sqlalchemy import ColumnElement, and_, exists, false, or_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from models.exceptions import DeletionRefused, NotVisible
 from models.facts import GuestFacts, merge_facts
-from models.licences import is_subscribed, offered
+from models.licences import is_covered, is_subscribed, offered
 from models.paging import Page, Source, find_places
+from models.plans import among, holds, in_order
 from models.quotas import reserve_image
 from models.states import transition
 from models.tables import Ecs, Image, Member, Subscription, Version, utc_now
@@ -111,10 +112,9 @@ def list_images(
     limit: int = 50,
 ) -> Page[Image]:
     """A page of the visible images, newest first, without what boot and capture left for their reports."""
-    chosen = chosen or ImageFilter()
-    wanted = [chosen.type] if chosen.type is not None else list(ImageType)
-    sources = [_SOURCES[kind](account, _conditions(chosen)) for kind in wanted]
-    page = find_places(session, sources=sources, after=after, limit=limit)
+    page = find_places(session, sources=_sources(account, chosen or ImageFilter()), after=after, limit=limit)
+    if not page.rows:
+        return Page([], page.after)
     query = select(Image).where(col(Image.id).in_(page.rows)).options(defer(_column(Image.boot_detail)))
     rows = session.exec(query.options(defer(_column(Image.capture_detail))).order_by(*_NEWEST_FIRST)).all()
     return Page(rows, page.after)
@@ -128,28 +128,62 @@ def _column(field: Any) -> Any:
     return field
 
 
+def _sources(account: str, chosen: ImageFilter) -> list[Source]:
+    """What is listed: of a name, all images that have it, asked one by one; otherwise each type from its own index."""
+    kinds = [chosen.type] if chosen.type is not None else list(ImageType)
+    if chosen.state not in (None, ImageState.ACTIVE):  # others' images are seen while they are active
+        kinds = [kind for kind in kinds if kind in (ImageType.PRIVATE, ImageType.PUBLIC)]
+    conditions = _conditions(chosen)
+    if chosen.name is None:
+        return [_SOURCES[kind](account, conditions) for kind in kinds]
+    seen = or_(false(), *(_IS[kind](account) for kind in kinds))
+    named = select(Image).where(Image.name == chosen.name, seen, *conditions)
+    return [Source(named, col(Image.created_at), col(Image.id))]
+
+
+def _is_own(account: str) -> ColumnElement[bool]:
+    return and_(_mine(account), col(Image.public).is_(False))
+
+
+def _is_public(account: str) -> ColumnElement[bool]:
+    return and_(col(Image.public).is_(True), or_(col(Image.state) == ImageState.ACTIVE, _mine(account)))
+
+
+def _is_shared(account: str) -> ColumnElement[bool]:
+    return and_(*_of_others(account), holds(select(Member).where(_accepted(account)), over=Image))
+
+
+def _is_market(account: str) -> ColumnElement[bool]:
+    subscribed = select(Version).join(Subscription, is_subscribed(account))
+    return and_(
+        *_of_others(account), holds(subscribed, over=Image), ~holds(select(Member).where(_accepted(account)), over=Image)
+    )
+
+
 def _own(account: str, conditions: Conditions) -> Source:
-    query = select(Image).where(Image.owner == account, Image.state != ImageState.DELETED, col(Image.public).is_(False))
-    return Source(query.where(*conditions), col(Image.created_at), col(Image.id))
+    return Source(select(Image).where(_is_own(account), *conditions), col(Image.created_at), col(Image.id))
 
 
 def _public(account: str, conditions: Conditions) -> Source:
-    query = select(Image).where(col(Image.public).is_(True), or_(col(Image.state) == ImageState.ACTIVE, _mine(account)))
-    return Source(query.where(*conditions), col(Image.created_at), col(Image.id))
+    return Source(select(Image).where(_is_public(account), *conditions), col(Image.created_at), col(Image.id))
 
 
 def _shared(account: str, conditions: Conditions) -> Source:
-    query = select(Member).join(Image, _accepted(account)).where(Image.state == ImageState.ACTIVE, ~_mine(account))
-    query = query.where(col(Image.public).is_(False), *conditions)
-    return Source(query, col(Member.image_created_at), col(Member.image_id))
+    image = select(Image).where(as_offered(), *_of_others(account), *conditions)
+    shares = select(Member).where(not_ended(account), Member.state == MemberState.ACCEPTED, holds(image, over=Member))
+    return Source(shares, col(Member.image_created_at), col(Member.image_id))
 
 
 def _market(account: str, conditions: Conditions) -> Source:
-    versions = select(Image).select_from(Subscription).join(Version, col(Version.listing_id) == col(Subscription.listing_id))
-    query = versions.join(Image, is_subscribed(account))
-    query = query.where(Image.state == ImageState.ACTIVE, ~_mine(account), col(Image.public).is_(False))
-    unshared = ~exists().where(_accepted(account))
-    return Source(query.where(unshared, *conditions), col(Image.created_at), col(Image.id))
+    """The account's versions in order first, so that as few of their images are asked for as the page needs."""
+    listings = select(Subscription.listing_id).where(Subscription.account == account)
+    versions = select(Version.image_created_at, Version.image_id, Version.digest).join(Subscription, is_covered(account))
+    covered = versions.where(among(Version.listing_id, listings)).distinct()
+    offers = in_order(covered, col(Version.image_created_at), col(Version.image_id))
+    same = and_(col(Image.id) == offers.c.image_id, col(Image.digest) == offers.c.digest)
+    unshared = ~holds(select(Member).where(_accepted(account)), over=Image)
+    image = select(Image).where(same, *_of_others(account), unshared, *conditions)
+    return Source(select(offers.c.image_id).where(holds(image, over=offers)), offers.c.image_created_at, offers.c.image_id)
 
 
 _SOURCES: dict[ImageType, Callable[[str, Conditions], Source]] = {
@@ -158,20 +192,37 @@ _SOURCES: dict[ImageType, Callable[[str, Conditions], Source]] = {
     ImageType.SHARED: _shared,
     ImageType.MARKETPLACE: _market,
 }
+_IS: dict[ImageType, Callable[[str], ColumnElement[bool]]] = {
+    ImageType.PRIVATE: _is_own,
+    ImageType.PUBLIC: _is_public,
+    ImageType.SHARED: _is_shared,
+    ImageType.MARKETPLACE: _is_market,
+}
+"""The same as a condition on one image."""
 
 
 def _mine(account: str) -> ColumnElement[bool]:
     return and_(col(Image.owner) == account, col(Image.state) != ImageState.DELETED)
 
 
+def _of_others(account: str) -> Conditions:
+    """Another account's image that a share or a subscription may let it see."""
+    return [col(Image.state) == ImageState.ACTIVE, col(Image.owner) != account, col(Image.public).is_(False)]
+
+
 def offered_to(account: str) -> ColumnElement[bool]:
     """The condition, over image and member, under which the share stands: it has not ended and is of what was offered."""
-    return and_(
-        col(Member.account) == account,
-        col(Member.image_id) == col(Image.id),
-        col(Member.digest) == col(Image.digest),
-        or_(col(Member.expires_at).is_(None), col(Member.expires_at) > utc_now()),
-    )
+    return and_(not_ended(account), as_offered())
+
+
+def not_ended(account: str) -> ColumnElement[bool]:
+    """Its part that the share decides on alone."""
+    return and_(col(Member.account) == account, or_(col(Member.expires_at).is_(None), col(Member.expires_at) > utc_now()))
+
+
+def as_offered() -> ColumnElement[bool]:
+    """Its part that a share and its image decide on together."""
+    return and_(col(Member.image_id) == col(Image.id), col(Member.digest) == col(Image.digest))
 
 
 def _accepted(account: str) -> ColumnElement[bool]:
@@ -209,8 +260,6 @@ def _conditions(chosen: ImageFilter) -> Conditions:
     conditions: Conditions = []
     if chosen.state is not None:
         conditions.append(col(Image.state) == chosen.state)
-    if chosen.name is not None:
-        conditions.append(col(Image.name) == chosen.name)
     if not chosen.everything:
         deprecated = and_(col(Image.deprecated_at).is_not(None), col(Image.deprecated_at) <= utc_now())
         conditions += [col(Image.hidden).is_(False), ~deprecated]

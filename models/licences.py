@@ -16,14 +16,18 @@ from models.vocabulary import UNDER_WAY, VersionState, WithdrawnFor
 
 def is_subscribed(account: str) -> ColumnElement[bool]:
     """The condition, over image, version and subscription, under which the account may launch the image by its subscription."""
+    same = and_(col(Version.image_id) == col(Image.id), col(Version.digest) == col(Image.digest))
+    return and_(same, is_covered(account))
+
+
+def is_covered(account: str) -> ColumnElement[bool]:
+    """The same over version and subscription alone, for an image of which it is known that the version is of its content."""
     before = and_(
         col(Version.state) == VersionState.WITHDRAWN,
         col(Version.withdrawn_for) == WithdrawnFor.NEW,
         col(Subscription.accepted_at) < col(Version.withdrawn_at),
     )
     return and_(
-        col(Version.image_id) == col(Image.id),
-        col(Version.digest) == col(Image.digest),
         col(Subscription.listing_id) == col(Version.listing_id),
         col(Subscription.licence_digest) == col(Version.licence_digest),
         col(Subscription.account) == account,

@@ -11,11 +11,13 @@ from typing import Any
 
 from sqlalchemy import and_, or_
 from sqlalchemy.orm import defer
+from sqlalchemy.sql.base import ExecutableOption
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, ImageRefused, NotVisible
 from models.licences import is_subscribed
 from models.paging import Page, Source, find_places
+from models.plans import among
 from models.search import matches
 from models.tables import Image, Listing, Subscription, Version
 from models.trail import Actor, Change, write_audit
@@ -35,11 +37,12 @@ class Offered:
 def list_listings(
     session: Session, *, account: str, search: str = "", category: str | None = None, after: str | None = None, limit: int = 50
 ) -> Page[Offered]:
-    """A page of what is listed and matches, the newest first. Raises FieldInvalid."""
-    query = select(Listing).where(col(Listing.listed_at).is_not(None), *matches(search, category))
+    """A page of what is listed and matches, the newest first, without its long texts. Raises FieldInvalid."""
+    conditions = matches(session, search=search, category=category)
+    query = select(Listing).where(col(Listing.listed_at).is_not(None), *conditions)
     source = Source(query, col(Listing.listed_at), col(Listing.id))
     page = find_places(session, sources=[source], after=after, limit=limit)
-    return Page(_offered(session, account=account, ids=page.rows), page.after)
+    return Page(_offered(session, account=account, ids=page.rows, options=_LIGHT), page.after)
 
 
 def get_offered(session: Session, *, account: str, listing_id: str) -> Offered:
@@ -100,10 +103,13 @@ def subscribe(session: Session, *, listing_id: str, licence_digest: str, by: Act
     return made
 
 
-def list_subscriptions(session: Session, *, account: str) -> Sequence[tuple[Subscription, Listing]]:
-    """What the account agreed to, the newest first."""
-    query = select(Subscription, Listing).join(Listing).where(Subscription.account == account)
-    return session.exec(query.order_by(col(Subscription.accepted_at).desc())).all()
+def list_subscriptions(session: Session, *, account: str, limit: int = 1000) -> Sequence[tuple[Subscription, Listing]]:
+    """What the account agreed to last, the newest first."""
+    query = select(Subscription).where(Subscription.account == account).order_by(col(Subscription.accepted_at).desc())
+    rows = session.exec(query.limit(limit)).all()
+    first = query.with_only_columns(col(Subscription.listing_id)).limit(limit)
+    listings = {listing.id: listing for listing in session.exec(select(Listing).where(among(Listing.id, first)))}
+    return [(row, listings[row.listing_id]) for row in rows]
 
 
 def listed_image(session: Session, *, image_id: str) -> Listing | None:
@@ -120,11 +126,16 @@ _LIGHT = tuple(defer(_column(field)) for field in (Version.licence, Version.desc
 _IMAGE_LIGHT = tuple(defer(_column(field)) for field in (Image.boot_detail, Image.capture_detail))
 
 
-def _offered(session: Session, *, account: str, ids: Sequence[str]) -> list[Offered]:
+def _offered(session: Session, *, account: str, ids: Sequence[str], options: Sequence[ExecutableOption] = ()) -> list[Offered]:
     """The listings of these ids that offer something, the newest first."""
+    if not ids:
+        return []
     current = and_(col(Version.id) == col(Listing.version_id), col(Image.id) == col(Version.image_id))
     query = select(Listing, Version, Image).where(current, col(Listing.id).in_(ids), Image.state == ImageState.ACTIVE)
-    query = query.order_by(col(Listing.listed_at).desc(), col(Listing.id).desc()).options(*_IMAGE_LIGHT)
+    query = query.order_by(col(Listing.listed_at).desc(), col(Listing.id).desc()).options(*_IMAGE_LIGHT, *options)
     rows = session.exec(query).all()
-    mine = set(session.exec(select(Version.id).where(is_subscribed(account), col(Version.listing_id).in_(ids))).all())
+    shown = [version.id for _, version, _ in rows]
+    mine = (
+        set(session.exec(select(Version.id).where(is_subscribed(account), col(Version.id).in_(shown))).all()) if shown else ()
+    )
     return [Offered(listing, version, image, version.id in mine) for listing, version, image in rows]

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import ColumnElement, and_, delete
+import sqlalchemy
+from sqlalchemy import ColumnElement, and_, delete, func
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid
+from models.plans import among, holds
 from models.tables import Image, Listing, ListingWord, Version
 
 MAX_WORDS = 8
 """Of one search."""
 MAX_WORD = 64
+FREQUENT = 4_000
+"""Rows of the index from which on a word is not looked up in it."""
 _WORD = re.compile(r"[a-z0-9]+")
 _BEYOND = "~"
 """Sorts behind every character that a word may have."""
@@ -27,8 +31,8 @@ def index_listing(session: Session, *, listing: Listing, version: Version | None
     if version is None:
         return
     image = session.get_one(Image, version.image_id)
-    told = (listing.title, version.summary, version.name, listing.owner, image.os_distro, image.os_version)
-    words = {word for text in told for word in words_of(text or "")} | set(version.categories)
+    told = (listing.title, version.summary, version.name, listing.owner, image.os_distro, image.os_version, *version.categories)
+    words = {word for text in told for word in words_of(text or "")}
     words |= {category_word(category) for category in version.categories}
     session.add_all(ListingWord(word=word, listing_id=listing.id) for word in sorted(words))
     session.flush()
@@ -40,19 +44,42 @@ def words_of(text: str) -> list[str]:
 
 
 def category_word(category: str) -> str:
-    return f"category:{category}"
+    """How a category is in the index: no word of a search begins it."""
+    return f":{category}"
 
 
-def matches(search: str, category: str | None) -> list[ColumnElement[bool]]:
-    """Conditions on listings. Raises FieldInvalid for a search without any word in it, or with too many."""
+def matches(session: Session, *, search: str, category: str | None) -> list[ColumnElement[bool]]:
+    """Conditions on listings. Raises FieldInvalid for a search without any word in it, or with too many.
+
+    A rare word's listings are looked up and the other words asked of them alone; where each of the words is frequent, listings
+    are read in their order until the page is full.
+    """
     words = words_of(search)
     if search.strip() and not words:
         raise FieldInvalid("search", "no letter or digit in it")
     if len(words) > MAX_WORDS:
         raise FieldInvalid("search", f"at most {MAX_WORDS} words")
-    conditions = [_has(and_(col(ListingWord.word) >= word, col(ListingWord.word) < word + _BEYOND)) for word in words]
-    return conditions + ([_has(col(ListingWord.word) == category_word(category))] if category else [])
+    wanted = [and_(col(ListingWord.word) >= word, col(ListingWord.word) < word + _BEYOND) for word in words]
+    wanted += [col(ListingWord.word) == category_word(category)] if category else []
+    if not wanted:
+        return []
+    counts = session.connection().execute(sqlalchemy.select(*(_count(each) for each in wanted))).one()
+    places = sorted(range(len(wanted)), key=counts.__getitem__)
+    return [
+        _among(wanted[place]) if not number and counts[place] < FREQUENT else _has(wanted[place])
+        for number, place in enumerate(places)
+    ]
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many rows of the index meet the condition, counted up to FREQUENT."""
+    rows = select(col(ListingWord.listing_id)).where(condition).limit(FREQUENT).subquery()
+    return select(func.count()).select_from(rows).scalar_subquery()
+
+
+def _among(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return among(Listing.id, select(ListingWord.listing_id).where(condition))
 
 
 def _has(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return col(Listing.id).in_(select(ListingWord.listing_id).where(condition))
+    return holds(select(ListingWord).where(col(ListingWord.listing_id) == col(Listing.id), condition), over=Listing)

@@ -15,9 +15,10 @@ from sqlmodel import Session, col, select
 
 from models.accounts import get_account
 from models.exceptions import FieldInvalid, ImageRefused, MembersReached, NotVisible, TransitionRefused
-from models.images import offered_to, own_image
+from models.images import as_offered, not_ended, offered_to, own_image
 from models.licences import require_unlicensed
 from models.paging import Page, Source, find_places
+from models.plans import holds
 from models.states import transition
 from models.tables import Image, Member, utc_now
 from models.trail import Actor, Change, write_audit
@@ -107,9 +108,12 @@ def list_offers(
     session: Session, *, account: str, state: MemberState = MemberState.PENDING, after: str | None = None, limit: int = 50
 ) -> Page[Offer]:
     """What others share with the account, by how it answered; what has ended or is not active is not among it."""
-    query = select(Member).join(Image, _is_open(account)).where(Member.state == state)
+    image = select(Image).where(as_offered(), Image.state == ImageState.ACTIVE)
+    query = select(Member).where(not_ended(account), Member.state == state, holds(image, over=Member))
     source = Source(query, col(Member.image_created_at), col(Member.image_id))
     page = find_places(session, sources=[source], after=after, limit=limit)
+    if not page.rows:
+        return Page([], page.after)
     found = select(Member, Image).join(Image, _is_open(account)).where(col(Image.id).in_(page.rows))
     newest = found.order_by(col(Member.image_created_at).desc(), col(Member.image_id).desc())
     return Page([Offer(member, image) for member, image in session.exec(newest)], page.after)

@@ -113,9 +113,9 @@ class Image(Row, table=True):
     """A template. `declared` and `detected` keep both opinions on the guest; os_*, architecture and boot_mode the verdict."""
 
     __table_args__ = (
-        Index("ix_image_owner_created_at_id", "owner", "created_at", "id"),
+        Index("ix_image_owner_public_created_at_id", "owner", "public", "created_at", "id"),
         Index("ix_image_public_created_at_id", "public", "created_at", "id"),
-        Index("ix_image_name_owner", "name", "owner"),
+        Index("ix_image_name_created_at_id", "name", "created_at", "id"),
         Index("ix_image_series_owner", "series", "owner"),
     )
 
@@ -327,12 +327,16 @@ class Listing(Row, table=True):
 
 
 class Version(Row, table=True):
-    """One immutable image of a listing with all that is said of it. Nothing but its state changes once it is submitted."""
+    """One immutable image of a listing with all that is said of it. Nothing but its state changes once it is submitted.
+
+    `image_created_at` is the image's, as in a share.
+    """
 
     __table_args__ = (
         UniqueConstraint("listing_id", "number"),
         UniqueConstraint("listing_id", "name"),
         Index("ix_version_state_review_until", "state", "review_until"),
+        Index("ix_version_owner_created_at", "owner", "created_at"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
@@ -342,6 +346,7 @@ class Version(Row, table=True):
     name: str = Field(max_length=32)
     state: VersionState = Field(default=VersionState.DRAFT, sa_type=_word(VersionState))
     image_id: str = Field(foreign_key="image.id", max_length=36, index=True)
+    image_created_at: datetime
     digest: str = Field(max_length=64)
     summary: str = Field(max_length=255)
     description: str = Field(default="", sa_type=Text)
@@ -367,14 +372,17 @@ class ListingWord(Row, table=True):
     """The search index of what is listed: one row a word or category (`category:web`) of a listing."""
 
     __tablename__ = "listing_word"
+    __table_args__ = (Index("ix_listing_word_listing_id_word", "listing_id", "word"),)
 
     # Begun words are found by a range, which a language's order would not give.
     word: str = Field(primary_key=True, sa_type=WORD)
-    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36, index=True)
+    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36)
 
 
 class Subscription(Row, table=True):
     """An account's agreement to one text of a listing's licence: it covers every version with that text."""
+
+    __table_args__ = (Index("ix_subscription_account_accepted_at", "account", "accepted_at"),)
 
     account: str = Field(primary_key=True, foreign_key="account.name", max_length=63)
     listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36, index=True)

@@ -79,8 +79,9 @@ def submit_version(session: Session, *, new: NewVersion, by: Actor) -> Version:
     image = own_image(session, account=by.account, image_id=new.image_id)
     require_publishable(image)
     last = session.exec(select(func.max(Version.number)).where(Version.listing_id == listing.id)).one()
-    whose = {"listing_id": listing.id, "owner": by.account, "number": (last or 0) + 1, "digest": image.digest}
-    version = Version.model_validate({**said, **whose})
+    whose = {"listing_id": listing.id, "owner": by.account, "number": (last or 0) + 1}
+    what = {"digest": image.digest, "image_created_at": image.created_at}
+    version = Version.model_validate({**said, **whose, **what})
     try:
         with session.begin_nested():
             session.add(version)
@@ -123,9 +124,11 @@ def decide(session: Session, *, version_id: str, decision: Decision, note: str, 
     check_prose(note, field="note", limit=MAX_NOTE)
     version = locked_version(session, version_id=version_id)
     new = VersionState.LISTED if decision is Decision.APPROVE else VersionState.REJECTED
-    if version.state is VersionState.IN_REVIEW and version.review_until is not None and version.review_until <= utc_now():
+    if version.state is not VersionState.IN_REVIEW:  # a scan may end in `rejected` too, a reviewer may not end it
+        raise TransitionRefused("version", version.id, version.state, new)
+    if version.review_until is not None and version.review_until <= utc_now():
         raise TransitionRefused("version", version.id, "review timed out", new)
-    if version.state is VersionState.IN_REVIEW and decision is Decision.APPROVE:
+    if decision is Decision.APPROVE:
         _require_unchanged(session, version)
     values = {"decision": decision, "reviewer": by.account, "note": note, "decided_at": utc_now()}
     transition(session, subject=version, new=new, by=by, values=values)

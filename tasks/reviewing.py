@@ -26,7 +26,6 @@ from models.tables import Image, Listing, Scan, Version, utc_now
 from models.versions import decide, note_review_run, own_version
 from models.vocabulary import Decision, VersionState
 from tasks.engine.errors import NotFound, PrefectUnavailable, Refused
-from tasks.gate_report import boot_markdown
 from tasks.markdown import cell, table
 from tasks.market_views import MarketView, listing_markdown, market_view
 from tasks.policies import ONCE, RETRIED
@@ -39,7 +38,6 @@ from tasks.sagas import Saga
 DEPLOYMENT = "review-version/review-version"
 SPARE_SECONDS = 3600
 """The run waits a little longer than the review, so that it is the expiry which ends both."""
-MAX_PICTURE = 96 << 10
 _FINAL = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED)
 
 
@@ -215,6 +213,5 @@ def _question(version: Version, problem: str) -> str:
         ("Answer until", f"{version.review_until:%Y-%m-%d %H:%M} UTC"),
     ]
     parts = [f"**Not taken: {cell(problem)}**"] if problem else []
-    parts += [table(("Review", ""), rows), "The whole report is among this run's artifacts."]
-    picture = image.boot_detail.get("screenshot_png") or ""
-    return "\n\n".join(parts + (boot_markdown(image)[:1] if picture and len(picture) <= MAX_PICTURE else []))
+    parts += [table(("Review", ""), rows), "Listing, gate report and screen are among this run's artifacts."]
+    return "\n\n".join(parts)

@@ -54,6 +54,7 @@ class RunForm:
     @classmethod
     def open(cls, page: Page, deployment: str) -> RunForm:
         page.get_by_role("link", name="Deployments").first.click()
+        page.get_by_placeholder("Search deployments").fill(deployment)
         row = page.get_by_role("row").filter(has_text=deployment)
         row.get_by_role("link", name=deployment, exact=True).first.click()  # the second one is its flow
         page.get_by_role("button", name="Run", exact=True).click()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from flows.cli import _parser
+from flows.parsing.command import make_parser
 from flows.printing import as_text
 from models.lineage import LineageNode
 from tasks.trees import tree_values
@@ -19,6 +19,6 @@ def test_lineage_is_printed_as_a_tree() -> None:
 
 
 def test_lineage_is_a_read_unless_it_is_drawn() -> None:
-    given = _parser().parse_args(["image", "lineage", "web", "--json"])
+    given = make_parser().parse_args(["image", "lineage", "web", "--json"])
     assert (given.run, given.id, given.draw, given.json) == ("flows.commands.images:lineage", "web", False, True)
-    assert _parser().parse_args(["image", "lineage", "web", "--draw"]).draw
+    assert make_parser().parse_args(["image", "lineage", "web", "--draw"]).draw

@@ -25,19 +25,39 @@ from models.vocabulary import ImageType, MemberState
 
 CHANGING = {"state", "withdrawn_for", "withdrawn_at", "updated_at"}
 SEARCHES = (("gam", None), ("server", None), ("cat", None), ("tool small", None), ("", "web-server"), ("gamma", "database"))
+EVERYTHING = ImageFilter(everything=True)
 Row = TypeVar("Row")
 
 
-def check_all(catalog: Catalog, market: Market, *, launched: Iterable[str]) -> None:
-    """Everything but launches, which are tried of the images `launched` alone and taken back."""
+def check_step(catalog: Catalog, market: Market, *, touched: Iterable[str], whole: str) -> None:
+    """What every account sees at a glance and may launch of the images that the step touched; all there is to account `whole`."""
     with catalog.read() as session:
         _check_rows(session, market)
         for account in ACCOUNTS:
-            _check_images(session, market, account)
-            _check_offers(session, market, account)
-            _check_market(session, market, account)
+            rows = list_images(session, account=account, chosen=EVERYTHING).rows
+            assert [row.id for row in rows] == market.listed(None, account), f"all images of {account}"
+        _check_account(session, market, whole)
+    _check_launches(catalog, market, touched)
+
+
+def check_all(catalog: Catalog, market: Market) -> None:
+    """All that every account sees, and may launch."""
+    with catalog.read() as session:
+        for account in ACCOUNTS:
+            _check_account(session, market, account)
+    _check_launches(catalog, market, market.images)
+
+
+def _check_account(session: Session, market: Market, account: str) -> None:
+    _check_images(session, market, account)
+    _check_offers(session, market, account)
+    _check_market(session, market, account)
+
+
+def _check_launches(catalog: Catalog, market: Market, image_ids: Iterable[str]) -> None:
+    """Tried, and taken back."""
     with catalog.write() as session:
-        for image_id in launched:
+        for image_id in image_ids:
             for account in ACCOUNTS:
                 _check_launch(session, market, account, market.images[image_id])
         session.rollback()
@@ -83,8 +103,7 @@ def columns_of(version: Version) -> dict[str, object]:
 
 
 def _check_images(session: Session, market: Market, account: str) -> None:
-    everything = ImageFilter(everything=True)
-    rows = pages(partial(list_images, session, account=account, chosen=everything, limit=2))
+    rows = pages(partial(list_images, session, account=account, chosen=EVERYTHING, limit=2))
     assert [row.id for row in rows] == market.listed(None, account), f"all images of {account}"
     assert [row.id for row in list_images(session, account=account).rows] == market.listed(None, account, everything=False)
     for kind in ImageType:

@@ -49,10 +49,12 @@ Key = TypeVar("Key")
 Belief = TypeVar("Belief")
 Refusals = set[type[CatalogError]]
 
-PICK = st.integers(0, 11)
-"""Which of what there is, newest first."""
+PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 7])
+"""Which of what there is, counted from the newest: few subjects, so that much happens to each."""
 WHO = st.sampled_from([None, None, None, None, *ACCOUNTS])
 """None is whom the step is meant for; the others try what they may not."""
+TAKER = st.sampled_from(["bob", "bob", "carol", *ACCOUNTS])
+"""Whom something is given to."""
 SHAPES = {"system": [DiskKind.SYSTEM], "whole": [DiskKind.SYSTEM, DiskKind.DATA], "data": [DiskKind.DATA]}
 DISK_BYTES = 8
 
@@ -90,10 +92,12 @@ class MarketSteps(RuleBasedStateMachine):
         super().__init__()
         self.catalog, self.market = emptied(engine), Market()
         self.touched: set[str] = set()
+        self.changed, self.sound = False, True
 
     def attempt(self, refusals: Refusals, call: Callable[[Session], Result]) -> Result | None:
         """What the call gives in a transaction of its own; None where it was refused as it had to be."""
         self.market.tick += 1
+        self.sound = False
         try:
             with self.catalog.write() as session:
                 result = call(session)
@@ -101,6 +105,7 @@ class MarketSteps(RuleBasedStateMachine):
             assert type(error) in refusals, f"{error!r}, not one of {refusals}"
             return None
         assert not refusals, f"done instead of {refusals}"
+        self.changed = True
         return result
 
     def image(self, pick: int) -> ImageBelief:
@@ -248,7 +253,7 @@ class MarketSteps(RuleBasedStateMachine):
         self.touched.add(image.id)
 
     @precondition(lambda self: self.market.images)
-    @rule(pick=PICK, account=st.sampled_from(ACCOUNTS))
+    @rule(pick=PICK, account=TAKER)
     def launch(self, pick: int, account: str) -> None:
         image = self.image(pick)
         refusals = chosen(self.market.kind(account, image) is None, NotVisible)

@@ -35,7 +35,9 @@ def downgrade() -> None:
         account.add_column(sa.Column("key_created_at", sa.DateTime(timezone=True), nullable=True))
         account.drop_column("reviewer")
     with op.batch_alter_table("image") as image:
-        image.drop_index("ix_image_name_owner")
+        image.drop_index("ix_image_name_created_at_id")
+        image.drop_index("ix_image_owner_public_created_at_id")
+        image.create_index("ix_image_owner_created_at_id", ["owner", "created_at", "id"])
         image.drop_index("ix_image_public_created_at_id")
         image.create_index("ix_image_public_created_at", ["public", "created_at"])
         image.drop_column("digest")
@@ -97,7 +99,9 @@ def _change_columns() -> None:
         image.add_column(sa.Column("licences", sa.JSON(), nullable=False, server_default="[]"))
         image.drop_index("ix_image_public_created_at")
         image.create_index("ix_image_public_created_at_id", ["public", "created_at", "id"])
-        image.create_index("ix_image_name_owner", ["name", "owner"])
+        image.drop_index("ix_image_owner_created_at_id")
+        image.create_index("ix_image_owner_public_created_at_id", ["owner", "public", "created_at", "id"])
+        image.create_index("ix_image_name_created_at_id", ["name", "created_at", "id"])
     with op.batch_alter_table("ecs_disk") as disk:
         disk.add_column(sa.Column("licences", sa.JSON(), nullable=False, server_default="[]"))
 
@@ -148,7 +152,7 @@ def _create_market() -> None:
         sa.PrimaryKeyConstraint("word", "listing_id", name="pk_listing_word"),
         _refers("listing_word", "listing_id", "listing", "id"),
     )
-    op.create_index("ix_listing_word_listing_id", "listing_word", ["listing_id"])
+    op.create_index("ix_listing_word_listing_id_word", "listing_word", ["listing_id", "word"])
     op.create_table(
         "subscription",
         _text("account", 63),
@@ -162,6 +166,7 @@ def _create_market() -> None:
         _refers("subscription", "version_id", "version", "id"),
     )
     op.create_index("ix_subscription_listing_id", "subscription", ["listing_id"])
+    op.create_index("ix_subscription_account_accepted_at", "subscription", ["account", "accepted_at"])
 
 
 def _create_version() -> None:
@@ -174,6 +179,7 @@ def _create_version() -> None:
         _text("name", 32),
         _text("state", 16),
         _text("image_id", 36),
+        _time("image_created_at"),
         _text("digest", 64),
         _text("summary", 255),
         _text("description"),
@@ -202,6 +208,7 @@ def _create_version() -> None:
     )
     op.create_index("ix_version_image_id", "version", ["image_id"])
     op.create_index("ix_version_state_review_until", "version", ["state", "review_until"])
+    op.create_index("ix_version_owner_created_at", "version", ["owner", "created_at"])
 
 
 def _create_scans() -> None:

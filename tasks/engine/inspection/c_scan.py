@@ -34,6 +34,7 @@ MAX_TOP_ENTRIES = 2_000
 """Of /."""
 MAX_TOP_FOLDERS = 64
 MAX_MOUNTS = 64
+MAX_DEVICES = 64
 MAX_OTHERS = 16
 """File systems that no system on the disk mounts."""
 MAX_LINKS = 500

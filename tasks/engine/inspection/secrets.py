@@ -86,22 +86,28 @@ def _private_key(data: bytes, small: bytes) -> str:
     """What kind of private key is in the bytes, or nothing."""
     for end in c_secrets.KEY_END.finditer(data):
         begin = c_secrets.KEY_BEGIN.search(data, max(0, end.start() - c_secrets.KEY_HEAD_BYTES), end.start())
-        if begin and _is_key_body(data[end.end() : end.end() + c_secrets.KEY_BODY_BYTES]):
+        if begin and _is_key_body(_block(data, end.end())):
             return begin[1].decode().strip() or "PKCS 8"
     others = (token.name for token in c_secrets.OTHER_KEYS if _has(token, "", data, small))
     return next(others, "")
 
 
+def _block(data: bytes, start: int) -> bytes:
+    """What stands between two lines of dashes."""
+    end = data.find(b"-----", start, start + c_secrets.KEY_BODY_BYTES)
+    return data[start : end if end >= 0 else start + c_secrets.KEY_BODY_BYTES]
+
+
 def _is_key_body(block: bytes) -> bool:
     """Whether base64 follows, be it in a file of its own, indented, or in a string with its line ends escaped."""
-    body = block.partition(b"-----")[0].replace(rb"\r", b"").replace(rb"\n", b"\n")
+    body = block.replace(rb"\r", b"").replace(rb"\n", b"\n")
     lines = (line for line in body.split(b"\n") if b":" not in line)
     start = c_secrets.KEY_BODY.match(b"".join(lines).translate(None, b" \t\r\"'\\,>|"))
     return start is not None and len(set(start[0])) >= c_secrets.MIN_KEY_SYMBOLS
 
 
 def _authorized(data: bytes) -> str:
-    lines = (line.strip() for line in data.splitlines())
+    lines = (line.strip() for line in data.split(b"\n") if b"AAAA" in line)
     keys = sum(1 for line in lines if not line.startswith(b"#") and c_secrets.PUBLIC_KEY.search(line))
     return f"{keys} public key{'s' if keys > 1 else ''} may log in" if keys else ""
 

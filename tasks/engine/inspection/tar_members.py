@@ -9,7 +9,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from tasks.engine.inspection.c_scan import HEADER_BYTES
 
@@ -56,12 +56,27 @@ class _Bounded(tarfile.TarInfo):
         return found
 
 
+class _Whole:
+    """An archive that must not end early: tarfile would go on asking for each block of what it skips."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, never none."""
+        found = self._stream.read(size)
+        if not found:
+            raise tarfile.ReadError("the archive has no end")
+        return found
+
+
 def members(stream: IO[bytes], limit_of: Callable[[str], int]) -> Iterator[Member]:
     """The archive's entries, with as much of each regular file as `limit_of` its path says.
 
     Raises tarfile.TarError for what GNU tar does not write. Names that are not UTF-8 have their bytes escaped by surrogates.
     """
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Bounded, encoding="utf-8", errors="surrogateescape") as archive:
+    whole = cast("IO[bytes]", _Whole(stream))  # of which only `read` is used
+    with tarfile.open(fileobj=whole, mode="r|", tarinfo=_Bounded, encoding="utf-8", errors="surrogateescape") as archive:
         while (entry := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep every entry until the end
             yield _member(archive, entry, limit_of)

@@ -11,6 +11,7 @@ from tasks.engine.inspection.guessing import Guesser, cost_ms
 from tasks.engine.inspection.passwords import password_findings, surplus
 
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\nims:x:1:1::/home/ims:\ndaemon:x:2:2::/:/usr/sbin/nologin\n"
+YESCRYPT_OF_TOOR = "$y$j9T$k2XAnEHBqQ1Ct2aMXFKNa/$VXsdGkPAel7XGgB.Po8h5rjusx72aGGZ0YO5.inaAd9"  # openssl cannot make one
 
 
 def openssl(word: str, *options: str) -> str:
@@ -47,14 +48,13 @@ def test_well_known_password_has_a_code_of_its_own(toor: str):
 
 
 @pytest.mark.parametrize("options", [("-1",), ("-5",), ("-6",), ("-6", "-salt", "a")])
-@pytest.mark.parametrize("word", ["ims", "ims123", "123456", ""])
-def test_users_own_name_and_no_password_at_all_are_tried(options: tuple[str, ...], word: str):
+@pytest.mark.parametrize("word", ["ims", "ims123", "123456"])
+def test_users_own_name_and_simple_passwords_are_tried(options: tuple[str, ...], word: str):
     assert found({"/etc/shadow": f"ims:{openssl(word, *options)}:1:\n"})[0][0] == "secret.default_password"
 
 
 def test_hash_of_debians_default_method_is_tried():
-    hashed = "$y$j9T$k2XAnEHBqQ1Ct2aMXFKNa/$" + YESCRYPT_OF_TOOR
-    assert found({"/etc/shadow": f"a:{hashed}:1:\n"})[0][0] == "secret.default_password"
+    assert found({"/etc/shadow": f"a:{YESCRYPT_OF_TOOR}:1:\n"})[0][0] == "secret.default_password"
 
 
 @pytest.mark.parametrize("secret", ["!", "!!", "*", "x", "!*", "*LK*", "NP", "!$6$salt$hash", "\ufffd"])
@@ -87,7 +87,15 @@ def test_backups_and_groups_count_by_their_own_path(strange: str, toor: str):
 
 
 def test_hostile_rows_do_no_harm(strange: str):
-    rows = b"\x00\xff\n::::\n:\nroot\n+::::::\n#a:b\n" + b"n" * 9000 + b":" + strange.encode() + b":\n" + b"\x1b[2J\xff:" + strange.encode()
+    rows = (
+        b"\x00\xff\n::::\n:\nroot\n+::::::\n#a:b\n"
+        + b"n" * 9000
+        + b":"
+        + strange.encode()
+        + b":\n"
+        + b"\x1b[2J\xff:"
+        + strange.encode()
+    )
     details = [each[2] for each in found({"/etc/shadow": rows, "/etc/passwd": b"a:" * 100_000})]
     assert len(details) == 2
     assert all(each.isprintable() and len(each) < 100 for each in details)

@@ -165,7 +165,7 @@ SERVICE_ACCOUNT = json.dumps({"type": "service_account", "private_key": key("").
         ("/opt/x", f"ghp_{noise(36)}", "a GitHub token"),
         ("/opt/x", f"github_pat_{noise(22)}_{noise(59)}", "a GitHub token"),
         ("/opt/x", f"gl\xe4 glpat-{noise(20)}", "a GitLab token"),
-        ("/opt/x", f"xox" f"b-123456789012-123456789012-{noise(24)}", "a Slack token"),
+        ("/opt/x", f"xoxb-123456789012-123456789012-{noise(24)}", "a Slack token"),
         ("/root/.npmrc", f"//registry.npmjs.org/:_authToken=npm_{noise(36)}", "an npm token, a login of npm"),
         ("/opt/x", f"pypi-AgEIcHlwaS5vcmc{noise(80)}", "a PyPI token"),
         ("/root/.pypirc", "[pypi]\npassword = x\n", "a login of PyPI"),
@@ -239,7 +239,9 @@ def test_password_login_that_is_set_is_a_warning(data: str, said: str):
     assert (found.code, found.severity, found.detail) == ("ssh.password_login", "warning", said)
 
 
-@pytest.mark.parametrize("data", ["#PasswordAuthentication yes\n", "PermitRootLogin prohibit-password\n", "X yes\n", "PermitRootLogin yesterday"])
+@pytest.mark.parametrize(
+    "data", ["#PasswordAuthentication yes\n", "PermitRootLogin prohibit-password\n", "X yes\n", "PermitRootLogin yesterday"]
+)
 def test_password_login_that_is_not_set_is_fine(data: str):
     assert codes("/etc/ssh/sshd_config", data) == codes("/etc/ssh/ssh_config", "PasswordAuthentication yes") == []
 
@@ -247,7 +249,10 @@ def test_password_login_that_is_not_set_is_fine(data: str):
 def test_user_data_and_machine_id_are_warnings():
     found = findings_in("/var/lib/cloud/instances/i-1/user-data.txt", REGULAR, b"#cloud-config\n")
     found += findings_in("/etc/machine-id", REGULAR, b"0123456789abcdef0123456789abcdef\n")
-    assert [(each.code, each.severity) for each in found] == [("secret.cloud_init", "warning"), ("identity.machine_id", "warning")]
+    assert [(each.code, each.severity) for each in found] == [
+        ("secret.cloud_init", "warning"),
+        ("identity.machine_id", "warning"),
+    ]
     assert codes("/etc/machine-id", "uninitialized\n") == codes("/etc/machine-id", "\n") == []
 
 
@@ -305,7 +310,11 @@ def test_no_name_takes_long(unit: str):
 
 
 def test_links_that_matter_are_followed_and_others_not():
-    assert [follows(each) for each in ("/root/.ssh/authorized_keys", "/etc/shadow", "/root/.bash_history")] == [True, True, False]
+    assert [follows(each) for each in ("/root/.ssh/authorized_keys", "/etc/shadow", "/root/.bash_history")] == [
+        True,
+        True,
+        False,
+    ]
     assert matters_by_name("/root/.bash_history")
     assert matters_by_name("/root/.netrc")
     assert not matters_by_name("/opt/app/settings")
