@@ -15,9 +15,9 @@ from sqlmodel import Session, col, select
 
 from models.exceptions import DeletionRefused, NotVisible
 from models.facts import GuestFacts, merge_facts
-from models.licences import is_covered, is_subscribed, offered
+from models.licences import all_covered, is_subscribed, offered
 from models.paging import Page, Source, find_places
-from models.plans import among, holds, in_order
+from models.plans import holds, in_order
 from models.quotas import reserve_image
 from models.states import transition
 from models.tables import Ecs, Image, Member, Subscription, Version, utc_now
@@ -176,10 +176,8 @@ def _shared(account: str, conditions: Conditions) -> Source:
 
 def _market(account: str, conditions: Conditions) -> Source:
     """The account's versions in order first, so that as few of their images are asked for as the page needs."""
-    listings = select(Subscription.listing_id).where(Subscription.account == account)
-    versions = select(Version.image_created_at, Version.image_id, Version.digest).join(Subscription, is_covered(account))
-    covered = versions.where(among(Version.listing_id, listings)).distinct()
-    offers = in_order(covered, col(Version.image_created_at), col(Version.image_id))
+    versions = select(Version.image_created_at, Version.image_id, Version.digest).where(*all_covered(account)).distinct()
+    offers = in_order(versions, col(Version.image_created_at), col(Version.image_id))
     same = and_(col(Image.id) == offers.c.image_id, col(Image.digest) == offers.c.digest)
     unshared = ~holds(select(Member).where(_accepted(account)), over=Image)
     image = select(Image).where(same, *_of_others(account), unshared, *conditions)

@@ -6,10 +6,11 @@ such an ECS names those versions in `Image.licences`: it may be launched and cap
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, or_, tuple_
 from sqlmodel import Session, col, select
 
 from models.exceptions import ImageRefused
+from models.plans import among, asked, holds
 from models.tables import Ecs, Image, Subscription, Version
 from models.vocabulary import UNDER_WAY, VersionState, WithdrawnFor
 
@@ -33,6 +34,16 @@ def is_covered(account: str) -> ColumnElement[bool]:
         col(Subscription.account) == account,
         or_(col(Version.state) == VersionState.LISTED, before),
     )
+
+
+def all_covered(account: str) -> list[ColumnElement[bool]]:
+    """The same over version alone, for an account that may have thousands of subscriptions."""
+    held = select(Subscription.listing_id, Subscription.licence_digest).where(Subscription.account == account)
+    agreed = tuple_(col(Version.listing_id), col(Version.licence_digest)).in_(held)
+    listed = col(Version.state) == VersionState.LISTED
+    before = holds(select(Subscription).where(is_covered(account)), over=Version)
+    covered = or_(listed, and_(col(Version.withdrawn_for) == WithdrawnFor.NEW, before))
+    return [among(Version.listing_id, held.with_only_columns(col(Subscription.listing_id))), asked(and_(agreed, covered))]
 
 
 def offered(image_id: str) -> ColumnElement[bool]:

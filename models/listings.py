@@ -15,7 +15,6 @@ from sqlalchemy.sql.base import ExecutableOption
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, ImageRefused, NotVisible
-from models.licences import is_subscribed
 from models.paging import Page, Source, find_places
 from models.plans import among
 from models.search import matches
@@ -134,8 +133,6 @@ def _offered(session: Session, *, account: str, ids: Sequence[str], options: Seq
     query = select(Listing, Version, Image).where(current, col(Listing.id).in_(ids), Image.state == ImageState.ACTIVE)
     query = query.order_by(col(Listing.listed_at).desc(), col(Listing.id).desc()).options(*_IMAGE_LIGHT, *options)
     rows = session.exec(query).all()
-    shown = [version.id for _, version, _ in rows]
-    mine = (
-        set(session.exec(select(Version.id).where(is_subscribed(account), col(Version.id).in_(shown))).all()) if shown else ()
-    )
-    return [Offered(listing, version, image, version.id in mine) for listing, version, image in rows]
+    held = select(Subscription.listing_id, Subscription.licence_digest).where(Subscription.account == account)
+    mine = set(session.exec(held.where(col(Subscription.listing_id).in_(ids))).all())
+    return [Offered(*row, subscribed=(row[0].id, row[1].licence_digest) in mine) for row in rows]

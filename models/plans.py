@@ -16,7 +16,12 @@ from sqlalchemy.sql.functions import FunctionElement
 def holds(query: Any, *, over: type[Any] | Subquery) -> ColumnElement[bool]:
     """Whether the query has a row, asked for each row of `over`: unlike EXISTS, it is never made a join."""
     found = query.with_only_columns(true(), maintain_column_froms=True).limit(1)
-    return func.coalesce(found.correlate(over).scalar_subquery(), false())
+    return asked(found.correlate(over).scalar_subquery())
+
+
+def asked(condition: Any) -> ColumnElement[bool]:
+    """The condition, asked of every row that others leave: no index is used for it, and no list in it is made a join."""
+    return func.coalesce(condition, false())
 
 
 def among(column: Any, query: Any) -> ColumnElement[bool]:
@@ -33,6 +38,10 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
     name = "among"
     type = Boolean()
+
+    def self_group(self, against: Any = None) -> _Among:  # noqa: ARG002 - SQLAlchemy's signature
+        """As it is: SQLite uses no index for what is compared with true."""
+        return self
 
 
 @compiles(_Among)  # type: ignore[no-untyped-call, untyped-decorator, unused-ignore]  # SQLAlchemy's is not annotated

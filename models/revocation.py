@@ -57,13 +57,14 @@ def images_to_revoke(session: Session, *, account: str, image_id: str, descendan
 
 
 def revoke_image(session: Session, *, image_id: str, by: Actor) -> bool:
-    """Deactivate the image and withdraw what the marketplace offers of it; False where neither was left to do."""
-    _require_right(session, image_id=image_id, account=by.account)
+    """Deactivate the image and withdraw what the marketplace offers of it; False where neither was left to do.
+
+    Raises NotVisible for an image that the account may not revoke.
+    """
+    image = _held_image(session, image_id=image_id, account=by.account)
     versions = versions_of_image(session, image_id=image_id)
-    for version in versions:
+    for version in sorted(versions, key=lambda version: version.listing_id):  # no two runs wait for each other's listing
         withdraw_version(session, version_id=version.id, scope=WithdrawnFor.ALL, by=by)
-    query = select(Image).where(Image.id == image_id).with_for_update()
-    image = session.exec(query.execution_options(populate_existing=True)).one()
     if image.state is ImageState.ACTIVE:
         transition(session, subject=image, new=ImageState.DEACTIVATED, by=by)
         return True
@@ -82,7 +83,10 @@ def running_ecs(session: Session, *, account: str, image_ids: Sequence[str]) -> 
 _OWNED: tuple[Any, ...] = (Ecs.owner, Ecs.host)
 
 
-def _require_right(session: Session, *, image_id: str, account: str) -> None:
-    owner = session.exec(select(Image.owner).where(Image.id == image_id, Image.state != ImageState.DELETED)).first()
-    if owner is None or (owner != account and not get_account(session, name=account).operator):
+def _held_image(session: Session, *, image_id: str, account: str) -> Image:
+    """The image, locked before anybody looks at its versions: none is submitted beside us."""
+    query = select(Image).where(Image.id == image_id, Image.state != ImageState.DELETED).with_for_update()
+    image = session.exec(query.execution_options(populate_existing=True)).first()
+    if image is None or (image.owner != account and not get_account(session, name=account).operator):
         raise NotVisible("image", image_id)
+    return image

@@ -73,7 +73,7 @@ def matches(session: Session, *, search: str, category: str | None) -> list[Colu
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     """How many rows of the index meet the condition, counted up to FREQUENT."""
-    rows = select(col(ListingWord.listing_id)).where(condition).limit(FREQUENT).subquery()
+    rows = select(col(ListingWord.listing_id)).where(condition).order_by(col(ListingWord.word)).limit(FREQUENT).subquery()
     return select(func.count()).select_from(rows).scalar_subquery()
 
 

@@ -38,7 +38,7 @@ class Offer:
 def share_image(
     session: Session, *, image_id: str, accounts: Sequence[str], by: Actor, expires_at: datetime | None = None
 ) -> list[Member]:
-    """Offer the account's own active image; who was offered it before keeps the answer and gets the new expiry.
+    """Offer the account's own active image; whose share still stands keeps the answer and gets the new expiry.
 
     Raises NotVisible, ImageRefused, TransitionRefused for an image that is not active, MembersReached, FieldInvalid.
     """
@@ -158,6 +158,9 @@ def _offer(session: Session, *, image: Image, account: str, expires_at: datetime
     get_account(session, name=account)
     query = select(Member).where(Member.image_id == image.id, Member.account == account).with_for_update()
     member = session.exec(query.execution_options(populate_existing=True)).first()
+    if member is not None and member.expires_at is not None and member.expires_at <= utc_now():
+        _end(session, member=member, how="expired", by=by)  # as the schedule would have: it is offered anew
+        member = None
     if member is None:
         member = Member(
             image_id=image.id,

@@ -1,6 +1,6 @@
 """Versions of marketplace listings: submitted, scanned, reviewed, listed, withdrawn. Who sees a listing is `models.listings`.
 
-Order of locks: the listing, then its image. A listed version never changes and keeps its image from deletion.
+Order of locks: the image, then its listings. A listed version never changes and keeps its image from deletion.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def submit_version(session: Session, *, new: NewVersion, by: Actor) -> Version:
 
     Raises NotVisible, FieldInvalid, ImageRefused, TransitionRefused, NameTaken for a version name that the listing has.
     """
-    said = _checked(new)
-    listing = _own_listing(session, title=check_name(new.title, field="title"), owner=by.account)
+    said, title = _checked(new), check_name(new.title, field="title")
     image = own_image(session, account=by.account, image_id=new.image_id)
     require_publishable(image)
+    listing = _own_listing(session, title=title, owner=by.account)
     last = session.exec(select(func.max(Version.number)).where(Version.listing_id == listing.id)).one()
     whose = {"listing_id": listing.id, "owner": by.account, "number": (last or 0) + 1}
     what = {"digest": image.digest, "image_created_at": image.created_at}
@@ -166,13 +166,13 @@ def withdraw_version(session: Session, *, version_id: str, scope: WithdrawnFor, 
 
 
 def locked_version(session: Session, *, version_id: str) -> Version:
-    """The version, its listing and its image held until the transaction ends; whether the caller may is its own question."""
+    """The version, its image and its listing held until the transaction ends; whether the caller may is its own question."""
     found = session.exec(select(Version.listing_id, Version.image_id).where(Version.id == version_id)).first()
     if found is None:
         raise NotVisible("version", version_id)
     listing_id, image_id = found
-    session.exec(select(Listing.id).where(Listing.id == listing_id).with_for_update()).first()
     session.exec(select(Image.id).where(Image.id == image_id).with_for_update()).first()
+    session.exec(select(Listing.id).where(Listing.id == listing_id).with_for_update()).first()
     query = select(Version).where(Version.id == version_id).with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).one()
 

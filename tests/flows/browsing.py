@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,12 @@ class RunForm:
         for label, text in fields.items():
             self.page.get_by_label(re.compile(rf"^{label}( \(Optional\))?$")).fill(text)
 
+    def add_item(self, text: str) -> None:
+        """Add a text to the form's one list."""
+        button = self.page.get_by_role("button", name="Add item")
+        button.click()
+        button.locator("xpath=ancestor::fieldset[1]").get_by_role("textbox").last.fill(text)
+
     def choices(self, label: str) -> list[str]:
         """What the select of this field offers."""
         with self._select(label) as options:
@@ -113,3 +120,50 @@ def open_artifact(page: Page, title: str) -> Locator:
     content = page.get_by_role("tabpanel", name="Artifact")
     expect(content).to_be_visible()
     return content
+
+
+def open_run(page: Page, run_id: str) -> None:
+    """The page of a run, given by its id."""
+    page.goto(f"{page.url.partition('/v2/')[0]}/v2/runs/flow-run/{run_id}")
+
+
+@dataclass(frozen=True)
+class ReviewForm:
+    """The form of a suspended run."""
+
+    page: Page
+    dialog: Locator
+
+    @classmethod
+    def await_question(cls, page: Page) -> None:
+        """Until the run of this page waits for its form."""
+        expect(page.get_by_role("main").get_by_text("Suspended", exact=True).first).to_be_visible(timeout=RUN_MS)
+
+    @classmethod
+    def open(cls, page: Page, *, telling: str = "") -> ReviewForm:
+        """The form once it says `telling`: until then the run may not have asked again."""
+        deadline = time.monotonic() + RUN_MS / 1000
+        while True:
+            cls.await_question(page)
+            page.get_by_role("main").get_by_role("button", name="Open menu").first.click()
+            page.get_by_role("menuitem", name="Resume").click()
+            dialog = page.get_by_role("dialog", name="Resume Flow Run")
+            expect(dialog.get_by_text("Reviewer", exact=True)).to_be_visible()
+            if telling in dialog.inner_text():
+                return cls(page, dialog)
+            assert time.monotonic() < deadline, dialog.inner_text()
+            dialog.get_by_role("button", name="Cancel").click()
+            expect(dialog).to_have_count(0)
+            page.reload()
+
+    def fill(self, **fields: str) -> None:
+        for label, text in fields.items():
+            self.dialog.get_by_role("textbox", name=re.compile(rf"^{label}( \(Optional\))?$")).fill(text)
+
+    def choose(self, label: str, choice: str) -> None:
+        self.dialog.get_by_role("button", name=f"Select {label}").click()
+        self.page.get_by_role("option", name=choice, exact=True).click()
+        expect(self.page.get_by_role("option")).to_have_count(0)
+
+    def submit(self) -> None:
+        self.dialog.get_by_role("button", name="Resume", exact=True).click()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -59,15 +61,16 @@ def dirty(publisher: Party, sample_disk: Path, folder: Path) -> dict[str, Any]:
     """The sample guest with a private key, an authorized key, an AWS credential and a set root password."""
     disk = folder / "planted.raw"
     disk.write_bytes(sample_disk.read_bytes())
-    key = folder / "planted-key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    key, authorized = folder / "planted-key", folder / "planted-authorized"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
+    authorized.write_text(f"ssh-ed25519 {base64.b64encode(bytes(51)).decode()} someone\n")
     hashed = subprocess.run(["openssl", "passwd", "-6", "toor"], capture_output=True, text=True, check=True).stdout.strip()
     shadow = folder / "planted-shadow"
     shadow.write_text(_shadow_of(disk).replace("root:!:", f"root:{hashed}:"))
     credentials = folder / "planted-aws"
     credentials.write_text(AWS)
     script = ["mkdir /home/ims/.ssh", "mkdir /home/ims/.aws", "rm /etc/shadow", f"write {shadow} /etc/shadow"]
-    script += [f"write {key}.pub /home/ims/.ssh/authorized_keys", f"write {credentials} /home/ims/.aws/credentials"]
+    script += [f"write {authorized} /home/ims/.ssh/authorized_keys", f"write {credentials} /home/ims/.aws/credentials"]
     script += [f"write {key} /home/ims/deploy.key"]
     _debugfs(disk, "\n".join(script), "-w")
     return publisher.ims("image", "import", str(disk), "--format", "raw", "--name", "planted", "--verify", "none")
@@ -147,6 +150,21 @@ def test_listed_image_is_protected(listed: dict[str, Any], publisher: Party) -> 
     image = listed["version"]["image_id"]
     assert publisher.refused("image", "delete", image) == "image.listed"
     assert publisher.refused("image", "deactivate", image) == "image.listed"
+
+
+def test_rescan_tells_of_what_became_known_since(listed: dict[str, Any], service: Service, folder: Path) -> None:
+    osv = folder / "osv"
+    osv.mkdir()
+    ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]
+    affected = [{"package": {"ecosystem": "Debian:12", "name": "bash"}, "ranges": ranges}]
+    entry = {"id": "TEST-2026-1", "modified": "2026-01-01T00:00:00Z", "affected": affected}
+    (osv / "TEST-2026-1.json").write_text(json.dumps(entry))
+    version = listed["version"]["id"]
+    for expected in (["vulnerability.known"], []):  # what is known already is not told again
+        found = service.ims("market", "rescan", IMS_OSV_DUMP=str(osv))["found"]
+        assert [each["code"] for row in found if row["version_id"] == version for each in row["new"]] == expected
+    assert not any(row["error"] for row in found)
+    assert service.ims("market", "version", version)["version"]["state"] == "listed"
 
 
 def test_subscriber_launches_and_keeps_what_comes_of_it(

@@ -5,11 +5,13 @@ The races themselves, and what must come of them, are in test_models_market_race
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
+from itertools import combinations_with_replacement, count
 from random import Random
+from typing import Any
 
 from catalog_rows import system_disk
 from sqlmodel import Session, col, select
@@ -20,7 +22,6 @@ from models.image_changes import set_active, set_protected
 from models.images import delete_image
 from models.listings import subscribe
 from models.revocation import revoke_image
-from models.search import index_listing
 from models.sharing import accept_share, expire_member, leave_share, reject_share, share_image, withdraw_share
 from models.tables import (
     Disk,
@@ -44,6 +45,7 @@ from models.versions import (
     end_scan,
     expire_review,
     licence_digest,
+    own_version,
     submit_version,
     withdraw_version,
 )
@@ -80,11 +82,10 @@ CHOICES: dict[str, Sequence[object]] = {
 }
 
 
-def situation(seed: str, *needs: dict[str, object]) -> Situation:
-    """What the operations need, the first one above all, and the rest as the seed has it."""
-    random = Random(seed)
+def situation(random: Random, *needs: dict[str, object]) -> Situation:
+    """What the steps need, one of them above all, and the rest as it comes."""
     drawn = {name: random.choice(values) for name, values in CHOICES.items()}
-    for need in reversed(needs):
+    for need in random.sample(needs, len(needs)):
         drawn |= need
     return Situation(**drawn)  # type: ignore[arg-type]
 
@@ -99,25 +100,22 @@ class Subject:
     scan: str
 
 
-def make_subjects(session: Session, given: Situation, number: int) -> list[Subject]:
-    """So many images alike, each with its own shares and listings."""
-    subjects = [Subject(*(new_id() for _ in range(6))) for _ in range(number)]
-    levels = zip(*(_rows(subject, given) for subject in subjects), strict=True)
+def make_subjects(session: Session, given: Sequence[Situation]) -> list[Subject]:
+    """An image of its own for each situation, with its shares and listings."""
+    subjects = [Subject(*(new_id() for _ in range(6))) for _ in given]
+    levels = zip(*map(_rows, subjects, given), strict=True)
     for level in levels:
         session.add_all(row for rows in level for row in rows)
         session.flush()
-    for subject in subjects:
-        for listing, version in ((subject.listing, subject.version), (subject.beside, subject.version_beside)):
-            found = session.get(Version, version)
-            shown = found if found is not None and found.state is VersionState.LISTED else None
-            index_listing(session, listing=session.get_one(Listing, listing), version=shown)
     return subjects
 
 
 def _rows(subject: Subject, given: Situation) -> Iterable[Sequence[Row]]:
     """The rows of one subject, those that others refer to first."""
     now = utc_now()
-    image = Image(id=subject.image, owner=OWNER, name="web", state=ImageState(given.image), digest="d" * 64, public=given.public)
+    image = Image(
+        id=subject.image, owner=OWNER, name="web", state=ImageState(given.image), digest="d" * 64, public=given.public
+    )
     image.created_at = now
     yield [image]
     versions = [_version(subject, given.version, given), _version(subject, given.beside, given, beside=True)]
@@ -130,12 +128,14 @@ def _rows(subject: Subject, given: Situation) -> Iterable[Sequence[Row]]:
         ),
     ]
     yield [version for version in versions if version is not None]
-    yield [*_shares(subject, given), *_subscriptions(subject, given)]
+    words = [ListingWord(word="thing", listing_id=row.listing_id) for row in versions if row and row.state == "listed"]
+    yield [*words, *_shares(subject, given), *_subscriptions(subject, given)]
 
 
 def _shown(version: Version | None) -> dict[str, object]:
-    listed = version is not None and version.state is VersionState.LISTED
-    return {"version_id": version.id, "listed_at": utc_now()} if listed and version else {}
+    if version is None or version.state is not VersionState.LISTED:
+        return {}
+    return {"version_id": version.id, "listed_at": utc_now()}
 
 
 def _version(subject: Subject, state: str | None, given: Situation, *, beside: bool = False) -> Version | None:
@@ -213,7 +213,7 @@ def _expire(s: Session, on: Subject) -> object:
 
 def _end_scan(s: Session, on: Subject) -> object:
     verdict = Verdict(scan_id=on.scan, passed=True, review_until=utc_now() + HOUR)
-    return end_scan(s, version=s.get_one(Version, on.version), verdict=verdict, by=Actor(OWNER))
+    return end_scan(s, version=own_version(s, account=OWNER, version_id=on.version), verdict=verdict, by=Actor(OWNER))
 
 
 STEPS: dict[str, tuple[Step, dict[str, object]]] = {
@@ -254,24 +254,45 @@ STEPS: dict[str, tuple[Step, dict[str, object]]] = {
     ),
 }
 """What to do, and what it needs in order to be possible."""
+ALL = ("delete", "deactivate", "revoke", "make public", "take back")
+SHARING = (*list(STEPS)[:8], "protect", *ALL)
+PUBLISHING = (*list(STEPS)[16:], "launch by subscriber", "launch by newcomer", *ALL)
+PAIRS = list(dict.fromkeys(pair for some in (SHARING, PUBLISHING) for pair in combinations_with_replacement(some, 2)))
+"""What changes or reads the same rows of a subject."""
 
 
-def standing(session: Session, on: Subject) -> list[object]:
-    """All of a subject that a race may change, without what differs between two of the same."""
-    image = session.get_one(Image, on.image)
-    members = session.exec(select(Member).where(Member.image_id == on.image).order_by(Member.account))
-    versions = session.exec(select(Version).where(Version.image_id == on.image)).all()
-    named = {row.id: f"{'beside ' if row.listing_id == on.beside else ''}{row.name}" for row in versions}
-    shown = [session.get_one(Listing, at).version_id for at in (on.listing, on.beside)]
-    words = session.exec(select(ListingWord.listing_id).where(col(ListingWord.listing_id).in_([on.listing, on.beside]))).all()
-    agreed = session.exec(select(Subscription.account).where(Subscription.listing_id == on.listing))
-    launched = session.exec(select(Ecs).where(Ecs.image_id == on.image)).all()
+def standings(session: Session, subjects: Sequence[Subject]) -> list[list[object]]:
+    """All of each subject that a race may change, without what differs between two of the same."""
+    images = [on.image for on in subjects]
+    listings = [at for on in subjects for at in (on.listing, on.beside)]
+    found: dict[str, list[Row]] = defaultdict(list)
+    for table, at, ids in (
+        (Image, Image.id, images),
+        (Member, Member.image_id, images),
+        (Version, Version.image_id, images),
+        (Ecs, Ecs.image_id, images),
+        (Listing, Listing.id, listings),
+        (ListingWord, ListingWord.listing_id, listings),
+        (Subscription, Subscription.listing_id, listings),
+    ):
+        for key, row in session.exec(select(at, table).where(col(at).in_(ids))):
+            found[f"{table.__name__} {key}"].append(row)
+    return [_standing(found, on) for on in subjects]
+
+
+def _standing(found: Mapping[str, list[Any]], on: Subject) -> list[object]:
+    (image,) = found[f"Image {on.image}"]
+    versions = found[f"Version {on.image}"]
+    named = {row.id: f"{row.name} {'beside' if row.listing_id == on.beside else ''}" for row in versions}
+    listings = [found[f"Listing {at}"][0].version_id for at in (on.listing, on.beside)]
+    decided = [(named[row.id], row.number, row.state, row.decision or "", row.reviewer or "", row.note) for row in versions]
     return [
         (image.state, image.public, image.protected),
-        [(row.account, row.state, row.expires_at is None) for row in members],
-        sorted((named[row.id], row.number, row.state, str(row.decision), str(row.reviewer), str(row.withdrawn_for)) for row in versions),
-        [named.get(version or "") for version in shown],
-        [at in words for at in (on.listing, on.beside)],
-        sorted(agreed),
-        sorted((row.owner, sorted(named[licence] for licence in row.disks[0].licences)) for row in launched),
+        sorted((row.account, row.state, row.expires_at is None) for row in found[f"Member {on.image}"]),
+        sorted(decided),
+        sorted((named[row.id], row.withdrawn_for or "") for row in versions),
+        [named.get(version or "") for version in listings],
+        [bool(found[f"ListingWord {at}"]) for at in (on.listing, on.beside)],
+        sorted((row.account, named[row.version_id]) for row in found[f"Subscription {on.listing}"]),
+        sorted((row.owner, sorted(named[licence] for licence in row.disks[0].licences)) for row in found[f"Ecs {on.image}"]),
     ]

@@ -119,7 +119,9 @@ class MarketSteps(RuleBasedStateMachine):
     def room(self, account: str, size: int) -> Refusals:
         return chosen(not self.market.has_room(account, size), QuotaReached)
 
-    @rule(owner=st.sampled_from(ACCOUNTS[:4] + (OPERATOR,)), shape=st.sampled_from(["system", *SHAPES]), size=st.integers(8, 24))
+    @rule(
+        owner=st.sampled_from(ACCOUNTS[:4] + (OPERATOR,)), shape=st.sampled_from(["system", *SHAPES]), size=st.integers(8, 24)
+    )
     def bring_image(self, owner: str, shape: str, size: int) -> None:
         image = self.queue_image(NewImage(name="web", size=size), owner=owner, kinds=SHAPES[shape])
         if image is not None:

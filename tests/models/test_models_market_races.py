@@ -6,42 +6,76 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
 
 import pytest
 from catalog_rows import Catalog
-from market_races import NEWCOMER, REVIEWER, STEPS, SUBSCRIBER, Situation, Subject, make_subjects, situation, standing
+from market_races import NEWCOMER, PAIRS, REVIEWER, STEPS, SUBSCRIBER, Situation, Subject, make_subjects, situation, standings
 from sqlalchemy import Connection, Engine, event, text
 
-from models.accounts import Limits
 from models.exceptions import CatalogError, CatalogUnreachable
 
 PATIENCE = 20
 ON_POSTGRESQL = pytest.mark.parametrize("url", [pytest.param("postgresql", marks=pytest.mark.server)], indirect=True)
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 Pair = tuple[str, str]
-Outcome = tuple[bool, bool, list[object]]
-"""Whether the first was done, whether the second was, and how things stand then."""
+End = tuple[dict[str, list[bool]], list[object]]
+"""Which steps were done, and how things stand then."""
 
 
 class Brakes:
-    """Stops a thread before one of its statements, or before its commit, until it is let go."""
+    """Stops a thread before one of its statements, or before its commit, until it is let go; keeps what each has sent."""
 
     def __init__(self, engine: Engine) -> None:
         self.thread = threading.local()
         self.stopped, self.release = threading.Event(), threading.Event()
-        event.listen(engine, "before_cursor_execute", lambda *_: self._pass())
-        event.listen(engine, "commit", lambda _: self._pass())
+        event.listen(engine, "before_cursor_execute", lambda *sent: self._pass(sent[2]))
+        event.listen(engine, "commit", lambda _: self._pass("COMMIT"))
 
-    def set(self, at: int | None) -> None:
-        """For the thread that calls: before which statement to stop, counted from 0."""
-        self.thread.at, self.thread.passed = at, 0
+    def set(self, at: int | None) -> list[str]:
+        """For the thread that calls: before which statement to stop. Returns where its statements will be."""
+        self.thread.at, self.thread.sent = at, []
+        return self.thread.sent
 
-    def _pass(self) -> None:
-        at = getattr(self.thread, "at", None)
-        self.thread.passed = getattr(self.thread, "passed", 0) + 1
-        if at == self.thread.passed - 1:
+    def _pass(self, statement: str) -> None:
+        sent: list[str] | None = getattr(self.thread, "sent", None)
+        if sent is None:
+            return
+        sent.append(statement)
+        if self.thread.at == len(sent) - 1:
             self.stopped.set()
             assert self.release.wait(PATIENCE)
+
+
+@dataclass(slots=True)
+class Race:
+    """Two steps on a subject; the first may stop before one of its statements. `done` says which of them were."""
+
+    first: str
+    second: str
+    given: Situation
+    stop: int | None = None
+    before: str = ""
+    on: Subject = field(init=False, repr=False)
+    done: tuple[bool, bool] = (False, False)
+
+    @property
+    def outcome(self) -> dict[str, list[bool]]:
+        """Whether each was done, whichever is called the first."""
+        if self.first == self.second:
+            return {self.first: sorted(self.done)}
+        return {self.first: [self.done[0]], self.second: [self.done[1]]}
+
+
+class Orders(NamedTuple):
+    """A pair one after the other, in either order: the statements of whichever went first, and how it ended."""
+
+    forth: Race
+    back: Race
+    sent: tuple[list[str], list[str]]
+    ends: tuple[End, End]
 
 
 class Track:
@@ -51,47 +85,43 @@ class Track:
         self.catalog, self.pool, self.watch, self.brakes = catalog, pool, watch, Brakes(catalog.engine)
         with catalog.write() as session:
             for name in (REVIEWER, SUBSCRIBER, NEWCOMER):
-                catalog.account(session, name, reviewer=name == REVIEWER, limits=Limits())
+                catalog.account(session, name, reviewer=name == REVIEWER)
 
-    def subjects(self, given: Situation, number: int) -> list[Subject]:
+    def prepare(self, races: Sequence[Race]) -> None:
         with self.catalog.write() as session:
-            return make_subjects(session, given, number)
+            for race, subject in zip(races, make_subjects(session, [race.given for race in races]), strict=True):
+                race.on = subject
 
-    def run(self, name: str, on: Subject, *, stop_at: int | None = None) -> tuple[bool, int]:
-        """Whether the step was done, and in how many statements."""
-        self.brakes.set(stop_at)
+    def run(self, name: str, on: Subject, *, stop: int | None = None) -> bool:
+        """Whether the step was done. A deadlock is no refusal."""
+        self.brakes.set(stop)
         try:
             with self.catalog.write() as session:
-                done = STEPS[name][0](session, on) is not False
-        except CatalogUnreachable:  # a deadlock
+                return STEPS[name][0](session, on) is not False
+        except CatalogUnreachable:
             raise
         except CatalogError:
-            done = False
-        return done, self.brakes.thread.passed
+            return False
 
-    def allowed(self, names: Pair, subjects: Sequence[Subject]) -> list[Outcome]:
-        """What comes of one after the other, on a subject of its own for either order."""
-        forth, back = subjects
-        first, second = self.run(names[0], forth)[0], self.run(names[1], forth)[0]
-        later, sooner = self.run(names[1], back)[0], self.run(names[0], back)[0]
-        return [self.outcome((first, second), forth), self.outcome((sooner, later), back)]
+    def in_turn(self, race: Race) -> list[str]:
+        """One after the other. Returns the statements of the first."""
+        first = self.run(race.first, race.on)
+        sent = self.brakes.thread.sent
+        race.done = first, self.run(race.second, race.on)
+        return sent
 
-    def outcome(self, done: tuple[bool, bool], on: Subject) -> Outcome:
-        with self.catalog.read() as session:
-            return *done, standing(session, on)
-
-    def stopped(self, names: Pair, on: Subject, *, at: int) -> Outcome:
-        """The first stops before statement `at`, the second goes on until it is done or waits for the first."""
+    def stopped(self, race: Race) -> None:
+        """The first stops, the second goes on until it is done or waits for the first."""
         self.brakes.stopped.clear()
         self.brakes.release.clear()
-        first = self.pool.submit(self.run, names[0], on, stop_at=at)
+        first = self.pool.submit(self.run, race.first, race.on, stop=race.stop)
         self._await(first, self.brakes.stopped.is_set)
-        second = self.pool.submit(self.run, names[1], on)
+        second = self.pool.submit(self.run, race.second, race.on)
         self._await(second, self._somebody_waits)
         self.brakes.release.set()
-        return self.outcome((first.result(PATIENCE)[0], second.result(PATIENCE)[0]), on)
+        race.done = first.result(PATIENCE), second.result(PATIENCE)
 
-    def _await(self, running: Future[tuple[bool, int]], state: Callable[[], bool]) -> None:
+    def _await(self, running: Future[bool], state: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not running.done() and not state():
             assert time.monotonic() < deadline, "neither done nor waiting"
@@ -100,16 +130,21 @@ class Track:
     def _somebody_waits(self) -> bool:
         return bool(self.watch.execute(WAITING).scalar_one())
 
-    def together(self, names: Pair, on: Subject) -> Outcome:
+    def together(self, race: Race) -> None:
         """Both at once, as it comes."""
         start = threading.Barrier(2)
 
         def run(name: str) -> bool:
             start.wait()
-            return self.run(name, on)[0]
+            return self.run(name, race.on)
 
-        first, second = [self.pool.submit(run, name) for name in names]
-        return self.outcome((first.result(PATIENCE), second.result(PATIENCE)), on)
+        first, second = [self.pool.submit(run, name) for name in (race.first, race.second)]
+        race.done = first.result(PATIENCE), second.result(PATIENCE)
+
+    def ends(self, races: Sequence[Race]) -> list[End]:
+        with self.catalog.read() as session:
+            found = standings(session, [race.on for race in races])
+        return [(race.outcome, end) for race, end in zip(races, found, strict=True)]
 
 
 @pytest.fixture
@@ -118,25 +153,50 @@ def track(catalog: Catalog) -> Iterator[Track]:
         yield Track(catalog, pool, watch.execution_options(isolation_level="AUTOCOMMIT"))
 
 
+def both_orders(track: Track, random: Random, pairs: Sequence[Pair]) -> list[Orders]:
+    """What comes of every pair one after the other, in either order."""
+    given = [situation(random, STEPS[first][1], STEPS[second][1]) for first, second in pairs]
+    forth = [Race(first, second, stands) for (first, second), stands in zip(pairs, given, strict=True)]
+    back = [Race(race.second, race.first, race.given) for race in forth]
+    track.prepare([*forth, *back])
+    sent = [(track.in_turn(one), track.in_turn(other)) for one, other in zip(forth, back, strict=True)]
+    ends = zip(track.ends(forth), track.ends(back), strict=True)
+    return [Orders(*all_of) for all_of in zip(forth, back, sent, ends, strict=True)]
+
+
+def raced(track: Track, races: Sequence[tuple[Race, Orders]], how: Callable[[Race], None]) -> None:
+    """Hold the races; each must end as one of the orders of its steps does."""
+    track.prepare([race for race, _ in races])
+    for race, _ in races:
+        how(race)
+    ends = track.ends([race for race, _ in races])
+    wrong = [
+        f"{race}\nended {end}\nallowed {orders.ends}"
+        for (race, orders), end in zip(races, ends, strict=True)
+        if end not in orders.ends
+    ]
+    assert not wrong, f"{len(wrong)} of {len(races)} races: " + "\n\n".join(wrong)
+
+
+def stops(random: Random, statements: Sequence[str]) -> set[int]:
+    """Where to stop: before the commit, and before one of the other statements; before the first nothing has happened."""
+    last = len(statements) - 1
+    return {last} | ({random.randint(1, last - 1)} if last > 1 else set())
+
+
 @ON_POSTGRESQL
-@pytest.mark.parametrize("first", STEPS)
-def test_stopped_anywhere_a_step_and_another_are_as_one_after_the_other(track: Track, first: str) -> None:
-    for second in STEPS:
-        names, given = (first, second), situation(f"{first}, {second}", STEPS[first][1], STEPS[second][1])
-        serial = track.subjects(given, 2)
-        _, statements = track.run(first, track.subjects(given, 1)[0])
-        allowed = track.allowed(names, serial)
-        for at, on in enumerate(track.subjects(given, statements), start=1):
-            found = track.stopped(names, on, at=at)
-            assert found in allowed, f"{first} stopped before its statement {at}, {second} beside it, from {given}"
+def test_stopped_anywhere_a_step_and_another_are_as_one_after_the_other(track: Track) -> None:
+    random = Random("stopped")
+    races = [
+        (Race(race.first, race.second, race.given, stop=at, before=sent[at]), orders)
+        for orders in both_orders(track, random, PAIRS)
+        for race, sent in zip((orders.forth, orders.back), orders.sent, strict=True)
+        for at in stops(random, sent)
+    ]
+    raced(track, races, track.stopped)
 
 
-@pytest.mark.parametrize("first", STEPS)
-def test_step_and_another_at_once_are_as_one_after_the_other(track: Track, first: str) -> None:
-    for second in [name for name in STEPS if name >= first]:
-        names, given = (first, second), situation(f"{second}, {first}", STEPS[first][1], STEPS[second][1])
-        *serial, one, other = track.subjects(given, 4)
-        allowed = track.allowed(names, serial)
-        for on in (one, other):
-            found = track.together(names, on)
-            assert found in allowed, f"{first} and {second} at once, from {given}"
+def test_two_steps_at_once_are_as_one_after_the_other(track: Track) -> None:
+    random = Random("at once")
+    orders = both_orders(track, random, random.sample(PAIRS, 60))
+    raced(track, [(Race(one.forth.first, one.forth.second, one.forth.given), one) for one in orders * 3], track.together)
