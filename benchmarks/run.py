@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import capture, imports, launch, memory, shares
+from benchmarks import capture, catalog_lists, imports, launch, memory, shares
 from benchmarks.embedded_store import embedded_store
 from benchmarks.imports import Bench
 from benchmarks.results import Result, merge
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "import.memory": memory.memory,
     "launch": launch.launch,
     "capture": capture.capture,
+    "catalog": catalog_lists.catalog,
 }
 
 README = Path(__file__).parent / "README.md"

@@ -27,9 +27,18 @@ def run_flow(verb: str, parameters: dict[str, Any], *, detach: bool = False) -> 
     flow = getattr(importlib.import_module(f"flows.{verb}"), verb)
     _check(flow, parameters)
     if detach:
+        _prove(parameters["account"])
         return _hand_over(flow.name, parameters)
     result = flow(**parameters)
     return result.model_dump(mode="json") if isinstance(result, BaseModel) else dict(result or {})
+
+
+def _prove(account: str) -> None:
+    """The worker acts with its operator's key, so whoever hands a run to it proves the account here."""
+    from tasks.resources import catalog, require_account
+
+    with catalog() as session:
+        require_account(session, account=account)
 
 
 def _check(flow: Any, parameters: dict[str, Any]) -> None:

@@ -44,7 +44,9 @@ def open_engine(url: str) -> Engine:
     if address.get_backend_name() == "sqlite":
         return _open_sqlite(Path(address.database or ""))
     options = {"connect_timeout": CONNECT_SECONDS, "application_name": "ims"}
-    return create_engine(address, pool_pre_ping=True, connect_args=options)
+    engine = create_engine(address, pool_pre_ping=True, connect_args=options)
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 @contextmanager
@@ -109,6 +111,12 @@ def _open_sqlite(path: Path) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    # Compiling a list's conditions takes longer than reading the page.
+    connection.execute("SET jit = off")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from models.accounts import get_account, require_operator
 from models.exceptions import ImageRefused, NotVisible
 from models.images import own_image
+from models.plans import holds
 from models.tables import DiskScan, Image, Scan, Version, utc_now
 from models.trail import Actor, Change, write_audit
 from models.versions import require_publishable
@@ -68,8 +69,9 @@ def record_passage(session: Session, *, image: Image, passage: Passage, by: Acto
 def get_scan(session: Session, *, account: str, scan_id: str) -> Scan:
     """A scan of the account's own image, of a listed version, or of one in review where the account reviews, or NotVisible."""
     reviewed = [VersionState.LISTED] + ([VersionState.IN_REVIEW] if get_account(session, name=account).reviewer else [])
-    of_version = select(Version.scan_id).where(col(Version.state).in_(reviewed))
-    query = select(Scan).where(Scan.id == scan_id, or_(col(Scan.owner) == account, col(Scan.id).in_(of_version)))
+    of_version = select(Version).where(col(Version.image_id) == col(Scan.image_id), col(Version.scan_id) == col(Scan.id))
+    shown = holds(of_version.where(col(Version.state).in_(reviewed)), over=Scan)
+    query = select(Scan).where(Scan.id == scan_id, or_(col(Scan.owner) == account, shown))
     row = session.exec(query).first()
     if row is None:
         raise NotVisible("scan", scan_id)

@@ -128,13 +128,21 @@ def set_deprecated(session: Session, *, image_id: str, at: datetime | None, by: 
 
 
 def set_active(session: Session, *, image_id: str, active: bool, by: Actor) -> Image:
-    """Reactivate, or deactivate: refuse launches and reads. Raises TransitionRefused, ImageRefused for what is listed."""
+    """Reactivate, or deactivate: refuse launches and reads.
+
+    Raises NotVisible, TransitionRefused, ImageRefused for what is listed or what another account revoked: `models.revocation`.
+    """
     image = own_image(session, account=by.account, image_id=image_id)
+    if active and image.revoked_by not in (None, by.account):
+        raise ImageRefused(
+            image_id, "revoked", "reactivated", f"{image.revoked_by} revoked it, and only an operator restores it"
+        )
     if not active and session.exec(select(exists().where(offered(image_id)))).one():
         raise ImageRefused(
             image_id, "listed", "deactivated", "a version of the marketplace offers it; withdraw that, or revoke"
         )
-    transition(session, subject=image, new=ImageState.ACTIVE if active else ImageState.DEACTIVATED, by=by)
+    new = ImageState.ACTIVE if active else ImageState.DEACTIVATED
+    transition(session, subject=image, new=new, by=by, values={"revoked_by": None})
     return image
 
 

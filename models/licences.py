@@ -6,7 +6,7 @@ such an ECS names those versions in `Image.licences`: it may be launched and cap
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_, tuple_
+from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import Session, col, select
 
 from models.exceptions import ImageRefused
@@ -38,12 +38,15 @@ def is_covered(account: str) -> ColumnElement[bool]:
 
 def all_covered(account: str) -> list[ColumnElement[bool]]:
     """The same over version alone, for an account that may have thousands of subscriptions."""
-    held = select(Subscription.listing_id, Subscription.licence_digest).where(Subscription.account == account)
-    agreed = tuple_(col(Version.listing_id), col(Version.licence_digest)).in_(held)
+    held = select(Subscription.listing_id).where(Subscription.account == account)
+    pair = col(Subscription.listing_id) + col(
+        Subscription.licence_digest
+    )  # SQLite looks a tuple up in a list by reading all of it
+    agreed = (col(Version.listing_id) + col(Version.licence_digest)).in_(held.with_only_columns(pair))
     listed = col(Version.state) == VersionState.LISTED
     before = holds(select(Subscription).where(is_covered(account)), over=Version)
     covered = or_(listed, and_(col(Version.withdrawn_for) == WithdrawnFor.NEW, before))
-    return [among(Version.listing_id, held.with_only_columns(col(Subscription.listing_id))), asked(and_(agreed, covered))]
+    return [among(Version.listing_id, held), asked(and_(agreed, covered))]
 
 
 def offered(image_id: str) -> ColumnElement[bool]:

@@ -5,9 +5,10 @@ A place is a row's time and id. Which rows are in a page is decided in the modul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, literal, tuple_
@@ -19,6 +20,7 @@ from models.validation import check_at_least
 
 Listed = TypeVar("Listed")
 MAX_PAGE = 1000
+_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ def _parse(after: str) -> ColumnElement[Any]:
     moment, _, row_id = after.partition("/")
     try:
         created_at = datetime.fromisoformat(moment)
-    except ValueError as error:
+        created_at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise FieldInvalid("after", "not a place that a page ended at") from error
-    if created_at.tzinfo is None:
+    if created_at.tzinfo is None or not _ID.fullmatch(row_id):
         raise FieldInvalid("after", "not a place that a page ended at")
     return tuple_(literal(created_at, UTCDateTime()), literal(row_id))

@@ -66,9 +66,26 @@ def revoke_image(session: Session, *, image_id: str, by: Actor) -> bool:
     for version in sorted(versions, key=lambda version: version.listing_id):  # no two runs wait for each other's listing
         withdraw_version(session, version_id=version.id, scope=WithdrawnFor.ALL, by=by)
     if image.state is ImageState.ACTIVE:
-        transition(session, subject=image, new=ImageState.DEACTIVATED, by=by)
+        transition(session, subject=image, new=ImageState.DEACTIVATED, by=by, values={"revoked_by": by.account})
         return True
+    if image.state is ImageState.DEACTIVATED and image.owner != by.account:  # its owner cannot bring it back any more
+        image.revoked_by = by.account
+        session.add(image)
+        session.flush()
     return bool(versions)
+
+
+def restore_image(session: Session, *, image_id: str, by: Actor) -> Image:
+    """Take a revocation back: the image is active again, its versions stay withdrawn. An operator may for any account's.
+
+    Raises NotVisible for an image that the account may not revoke, or that nobody revoked; TransitionRefused.
+    """
+    image = _held_image(session, image_id=image_id, account=by.account)
+    operator = get_account(session, name=by.account).operator
+    if image.revoked_by is None or not (operator or image.revoked_by == by.account):
+        raise NotVisible("image", image_id)
+    transition(session, subject=image, new=ImageState.ACTIVE, by=by, values={"revoked_by": None})
+    return image
 
 
 def running_ecs(session: Session, *, account: str, image_ids: Sequence[str]) -> list[RunningEcs]:

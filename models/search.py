@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from models.exceptions import FieldInvalid
 from models.plans import among, holds
 from models.tables import Image, Listing, ListingWord, Version
+from models.validation import check_categories
 
 MAX_WORDS = 8
 """Of one search."""
@@ -49,7 +50,7 @@ def category_word(category: str) -> str:
 
 
 def matches(session: Session, *, search: str, category: str | None) -> list[ColumnElement[bool]]:
-    """Conditions on listings. Raises FieldInvalid for a search without any word in it, or with too many.
+    """Conditions on listings. Raises FieldInvalid for a search without any word in it or with too many, or for no category.
 
     A rare word's listings are looked up and the other words asked of them alone; where each of the words is frequent, listings
     are read in their order until the page is full.
@@ -59,6 +60,8 @@ def matches(session: Session, *, search: str, category: str | None) -> list[Colu
         raise FieldInvalid("search", "no letter or digit in it")
     if len(words) > MAX_WORDS:
         raise FieldInvalid("search", f"at most {MAX_WORDS} words")
+    if category:
+        check_categories([category])
     wanted = [and_(col(ListingWord.word) >= word, col(ListingWord.word) < word + _BEYOND) for word in words]
     wanted += [col(ListingWord.word) == category_word(category)] if category else []
     if not wanted:

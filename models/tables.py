@@ -133,6 +133,8 @@ class Image(Row, table=True):
     deprecated_at: datetime | None = None
     # Of its disks' digests, from activation on: what a share or a listing pins.
     digest: str | None = Field(default=None, max_length=64)
+    # The account that revoked it: what an operator revoked its owner cannot bring back.
+    revoked_by: str | None = Field(default=None, max_length=63)
     # Marketplace versions that its content descends from: their licence goes with it.
     licences: list[str] = Field(default_factory=list, sa_type=JSON)
 
@@ -369,7 +371,7 @@ class Version(Row, table=True):
 
 
 class ListingWord(Row, table=True):
-    """The search index of what is listed: one row a word or category (`category:web`) of a listing."""
+    """The search index of what is listed: one row a word or category (`:web`) of a listing."""
 
     __tablename__ = "listing_word"
     __table_args__ = (Index("ix_listing_word_listing_id_word", "listing_id", "word"),)

@@ -123,10 +123,12 @@ def decide(session: Session, *, version_id: str, decision: Decision, note: str, 
     require_reviewer(session, name=by.account, step="review a version")
     check_prose(note, field="note", limit=MAX_NOTE)
     version = locked_version(session, version_id=version_id)
+    if version.review_until is None:  # it never was in review, so no reviewer may know of it
+        raise NotVisible("version", version_id)
     new = VersionState.LISTED if decision is Decision.APPROVE else VersionState.REJECTED
     if version.state is not VersionState.IN_REVIEW:  # a scan may end in `rejected` too, a reviewer may not end it
         raise TransitionRefused("version", version.id, version.state, new)
-    if version.review_until is not None and version.review_until <= utc_now():
+    if version.review_until <= utc_now():
         raise TransitionRefused("version", version.id, "review timed out", new)
     if decision is Decision.APPROVE:
         _require_unchanged(session, version)

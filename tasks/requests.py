@@ -43,9 +43,10 @@ AccountName = Annotated[
     Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$"),
     Help("Account that asks and will own it."),
 ]
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Identifier = Annotated[
     str,
-    Field(min_length=1, max_length=128),
+    Field(min_length=1, max_length=128, pattern=PLAIN),
     Help("The id, or the name where one of yours has it."),
 ]
 EcsNames = Annotated[
@@ -196,7 +197,9 @@ ShareDays = Annotated[
     Field(ge=1, le=3650),
     Help("Days after which the share ends by itself; none: it stays until somebody ends it."),
 ]
-OfferedImage = Annotated[str, Field(min_length=1, max_length=128), Help("Id or name of an image that another account shares.")]
+OfferedImage = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=PLAIN), Help("Id or name of an image that another account shares.")
+]
 ContentDigest = Annotated[
     str | None,
     Field(max_length=64),
@@ -227,8 +230,10 @@ LicenceDigest = Annotated[
     Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$"),
     Help("SHA-256 of the licence text that was read: accepting it accepts that text."),
 ]
-Listed = Annotated[str, Field(min_length=1, max_length=128), Help("Id of the listing, or its title where one alone has it.")]
-VersionId = Annotated[str, Field(min_length=1, max_length=36), Help("Id of the version.")]
+Listed = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=PLAIN), Help("Id of the listing, or its title where one alone has it.")
+]
+VersionId = Annotated[str, Field(min_length=1, max_length=36, pattern=PLAIN), Help("Id of the version.")]
 Scope = Annotated[
     WithdrawnFor, Help("new: accounts that have not subscribed yet cannot launch it. all: nobody but its owner can.")
 ]

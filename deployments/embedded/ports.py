@@ -6,12 +6,14 @@ import json
 import os
 import random
 import socket
+import time
 from pathlib import Path
 
 from deployments.embedded.layout import write_secret
 from tasks.engine.errors import RequestRefused
 
 LOOPBACK = "127.0.0.1"
+ENDING_SECONDS = 3.0
 INTERNAL = range(20000, 22000)
 """Below every ephemeral range, so that an outgoing connection cannot take one while the service is down."""
 
@@ -27,12 +29,21 @@ def is_free(port: int) -> bool:
         return True
 
 
+def _becomes_free(port: int) -> bool:
+    """Whether it is free within a few seconds: a server that was killed may be gone before its socket is."""
+    deadline = time.monotonic() + ENDING_SECONDS
+    while not (free := is_free(port)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return free
+
+
 def public_port(setting: str, *, remembered: int | None, usual: int) -> int:
     """The port of a service that people address: the one set by the user, else the last one, the usual one or a free one."""
     if text := os.environ.get(setting):
         return _explicit(setting, text)
-    candidates = [remembered, usual] if remembered else [usual]
-    return next((port for port in candidates if is_free(port)), 0) or _any_free(taken=set())
+    if remembered and _becomes_free(remembered):
+        return remembered
+    return usual if is_free(usual) else _any_free(taken=set())
 
 
 def explicit_port(setting: str) -> int | None:
@@ -47,7 +58,7 @@ def explicit_port(setting: str) -> int | None:
 
 def _explicit(setting: str, text: str) -> int:
     port = explicit_port(setting)
-    if port is None or not is_free(port):
+    if port is None or not _becomes_free(port):
         raise RequestRefused("port", f"port {text} of {setting} is taken", remedy=f"Set {setting} to a free port or unset it.")
     return port
 

@@ -6,10 +6,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from models.exceptions import NotVisible
 from models.gate import get_scan, list_scans
 from models.image_changes import set_active, set_deprecated, set_protected
 from models.images import ImageFilter, get_image, list_images
 from models.lineage import lineage_of
+from models.revocation import restore_image
 from models.tables import Image, utc_now
 from models.trail import Actor
 from models.vocabulary import ImageType
@@ -170,8 +172,15 @@ def deactivate(given: Namespace) -> dict[str, Any]:
 
 
 def reactivate(given: Namespace) -> dict[str, Any]:
-    """Allow launches and exports again."""
-    return _switch(given, lambda session, image_id, by: set_active(session, image_id=image_id, active=True, by=by))
+    """Allow launches and exports again; an operator takes back a revocation of anybody's image, named by its id."""
+    with catalog(write=True) as session:
+        account = require_account(session, account=load_settings().account)
+        try:
+            image = restore_image(session, image_id=given.id, by=Actor(account))
+        except NotVisible:  # nobody revoked it, or it is named by its name
+            image_id = resolve_image(session, account=account, wanted=given.id)
+            image = set_active(session, image_id=image_id, active=True, by=Actor(account))
+        return image_view(session, image, account=account).model_dump(mode="json")
 
 
 def deprecate(given: Namespace) -> dict[str, Any]:

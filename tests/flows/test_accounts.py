@@ -64,3 +64,8 @@ def test_no_key_is_ever_on_the_trail(service: Service, party: Party) -> None:
     trail = Party(service, party.name, key).ims("audit", "list")["audit"]
     assert [row["new"] for row in trail] == ["key rotated", "created"]
     assert key not in str(trail)
+
+
+def test_run_handed_to_a_worker_is_proved_first(service: Service, party: Party) -> None:
+    stolen = {"IMS_ACCOUNT": "admin", "IMS_API_KEY": party.key}
+    assert service.refused("image", "scan", "any", "--detach", **stolen) == "account.key"

@@ -150,11 +150,17 @@ def kill_and_restart(service: Service, *names: str) -> None:
     running = service.ims("status")["services"]
     for name in names:
         os.kill(running[name]["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 120
-    while True:
-        embedded.up(load_settings())
-        states = {name: service.run("status").answer["services"][name] for name in names}
-        if all(row["state"] == "running" and row["pid"] != running[name]["pid"] for name, row in states.items()):
-            return
-        assert time.monotonic() < deadline, states
-        time.sleep(1)
+        await_end(running[name]["pid"])
+    embedded.up(load_settings())
+    for name, row in service.ims("status")["services"].items():
+        assert row["state"] == "running"
+        assert (row["pid"] != running[name]["pid"]) == (name in names)
+
+
+def await_end(pid: int) -> None:
+    """Until the process is gone, or waits for its parent alone."""
+    deadline = time.monotonic() + 60
+    status = Path(f"/proc/{pid}/status")
+    while status.exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

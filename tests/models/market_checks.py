@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 
 from models.ecs import NewEcs, create_ecs
 from models.exceptions import FieldInvalid, NotVisible, RoleNeeded, TransitionRefused
-from models.images import ImageFilter, get_image, image_type, list_images
+from models.images import ImageFilter, get_image, image_type, list_images, visible_to
 from models.licences import licences_on
 from models.listings import find_listing, get_offered, list_listings, list_versions
 from models.paging import Page
@@ -30,12 +30,12 @@ Row = TypeVar("Row")
 
 
 def check_step(catalog: Catalog, market: Market, *, touched: Iterable[str], whole: str) -> None:
-    """What every account sees at a glance and may launch of the images that the step touched; all there is to account `whole`."""
+    """What every account sees, and launches of the images that a step touched; and all that account `whole` may ask."""
     with catalog.read() as session:
         _check_rows(session, market)
         for account in ACCOUNTS:
-            rows = list_images(session, account=account, chosen=EVERYTHING).rows
-            assert [row.id for row in rows] == market.listed(None, account), f"all images of {account}"
+            seen = session.exec(select(Image.id).where(visible_to(account))).all()
+            assert sorted(seen) == sorted(market.listed(None, account)), f"what {account} sees"
         _check_account(session, market, whole)
     _check_launches(catalog, market, touched)
 
@@ -117,7 +117,7 @@ def _check_images(session: Session, market: Market, account: str) -> None:
         assert image_type(session, account=account, image=row) == market.kind(account, market.images[row.id])
     used = usage(session, account=account)
     assert used == market.usage(account)
-    assert used.images <= MAX_IMAGES and used.bytes <= MAX_BYTES and used.creations <= MAX_CREATIONS
+    assert all(held <= limit for held, limit in zip(used, (MAX_IMAGES, MAX_BYTES, MAX_CREATIONS), strict=True))
 
 
 def _check_offers(session: Session, market: Market, account: str) -> None:
@@ -184,9 +184,11 @@ def _check_launch(session: Session, market: Market, account: str, image: ImageBe
     except NotVisible:
         assert market.kind(account, image) is None, f"{account} sees {image.id}"
     except TransitionRefused:
-        assert market.owns(account, image) and image.state != "active"
+        assert market.owns(account, image)
+        assert image.state != "active"
     except FieldInvalid:
-        assert market.kind(account, image) is not None and not image.system
+        assert market.kind(account, image) is not None
+        assert not image.system
     else:
         assert market.launches(account, image), f"{account} may not launch {image.id}"
         assert frozenset(licences_on(ecs)) == market.binding(account, image)

@@ -1,6 +1,6 @@
 """A machine that does to one catalog what accounts do on the market, in any order, and believes what should come of it.
 
-What it believes is `market_model`, what is compared after every step `market_checks`; its test is test_models_market_properties.
+What it believes is `market_model`, what is compared after every step `market_checks`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from market_checks import check_all, check_step, columns_of
 from market_model import ACCOUNTS, OPERATOR, REVIEWER, ImageBelief, ShareBelief, VersionBelief
 from market_steps import PICK, TAKER, WHO, MarketSteps, chosen, latest
@@ -43,6 +43,18 @@ AGO = timedelta(hours=1)
 class MarketMachine(MarketSteps):
     """Steps of sharing, publishing, subscribing and revoking, and the comparison after each."""
 
+    @initialize(licence=st.sampled_from(list(LICENCES)), launches=st.booleans())
+    def open_market(self, licence: str, launches: bool) -> None:
+        """Something shared, something listed, and somebody who took both."""
+        for owner in ("alice", "pat"):
+            self.bring_image(owner, "system", 12)
+        self.give(1, "bob")
+        self.publish(0, None, "Gamma tool", licence)
+        self.subscribe(0, "bob", None)
+        for pick in (1, 0) if launches else ():
+            self.launch(pick, "bob")
+            self.move_ecs(0, deletes=False)
+
     @precondition(lambda self: self.market.images)
     @rule(pick=PICK, who=WHO, account=TAKER, lasts=st.booleans())
     def share(self, pick: int, who: str | None, account: str, lasts: bool) -> None:
@@ -50,8 +62,7 @@ class MarketMachine(MarketSteps):
         owner = who or image.owner
         refusals = self.own(owner, image) | chosen(image.public or bool(image.licences), ImageRefused)
         refusals |= chosen(image.state != "active", TransitionRefused) | chosen(account == image.owner, FieldInvalid)
-        end = None if lasts else utc_now() + AGO
-        by = Actor(owner)
+        end, by = None if lasts else utc_now() + AGO, Actor(owner)
         if self.attempt(refusals, lambda s: share_image(s, image_id=image.id, accounts=[account], expires_at=end, by=by)):
             held = self.market.shares.get((image.id, account))
             if held is None or held.ended:  # what has ended is offered anew
@@ -62,7 +73,7 @@ class MarketMachine(MarketSteps):
     def give(self, pick: int, account: str) -> None:
         """Shared and accepted, unless it may not be."""
         image = self.image(pick)
-        self.share(pick, None, account, lasts=True)
+        self.share(pick, None, account, True)
         if (image.id, account) in self.market.shares:
             self._answer(image.id, account, accepts=True)
 
@@ -76,8 +87,7 @@ class MarketMachine(MarketSteps):
         share = self.market.shares.get((image_id, account))
         stands = share is not None and not share.ended and self.market.images[image_id].state == "active"
         answer = accept_share if accepts else reject_share
-        refusals = chosen(not stands, NotVisible)
-        done = self.attempt(refusals, lambda session: answer(session, image_id=image_id, by=Actor(account)))
+        done = self.attempt(chosen(not stands, NotVisible), lambda s: answer(s, image_id=image_id, by=Actor(account)))
         if done is not None and share is not None:
             share.state = "accepted" if accepts else "rejected"
         self.touched.add(image_id)
@@ -100,23 +110,21 @@ class MarketMachine(MarketSteps):
         self.touched.add(image_id)
 
     @precondition(lambda self: self.market.shares)
-    @rule(pick=PICK)
-    def let_share_run_out(self, pick: int) -> None:
+    @rule(pick=PICK, sweeps=st.booleans())
+    def let_share_run_out(self, pick: int, sweeps: bool) -> None:
         image_id, account = latest({key: key for key in self.market.shares}, pick)
         query = update(Member).where(col(Member.image_id) == image_id, col(Member.account) == account)
         self.attempt(set(), lambda session: session.exec(query.values(expires_at=utc_now() - AGO)))
         self.market.shares[image_id, account].ended = True
         self.touched.add(image_id)
+        if sweeps:
+            self.attempt(set(), self._sweep_shares)
+            self.market.shares = {key: share for key, share in self.market.shares.items() if not share.ended}
 
-    @precondition(lambda self: any(share.ended for share in self.market.shares.values()))
-    @rule()
-    def sweep_shares(self) -> None:
-        def sweep(session: Session) -> None:
-            assert all(expire_member(session, member=row, by=Actor(OPERATOR)) for row in expired_members(session))
-
-        self.attempt(set(), sweep)
-        for key in [key for key, share in self.market.shares.items() if share.ended]:
-            del self.market.shares[key]
+    def _sweep_shares(self, session: Session) -> None:
+        rows = expired_members(session)
+        assert len(rows) == sum(share.ended for share in self.market.shares.values())
+        assert all(expire_member(session, member=row, by=Actor(OPERATOR)) for row in rows)
 
     @precondition(lambda self: self.market.images)
     @rule(pick=PICK, who=WHO, title=st.sampled_from(sorted(TITLES)), licence=st.sampled_from(list(LICENCES)))
@@ -162,9 +170,13 @@ class MarketMachine(MarketSteps):
         self.market.versions[row.id] = VersionBelief(*whose, row.number, new.name, licence, *told)
 
     @precondition(lambda self: self.market.versions)
-    @rule(pick=PICK, passed=st.sampled_from([True, True, False]))
-    def scan(self, pick: int, passed: bool) -> None:
+    @rule(pick=PICK, passed=st.sampled_from([True, True, False, None]))
+    def scan(self, pick: int, passed: bool | None) -> None:
+        """None for a scan that only begins."""
         version = latest(self.market.versions, pick)
+        if passed is None:
+            self._begin_scan(version)
+            return
         verdict = Verdict(scan_id="scan", passed=passed, review_until=utc_now() + AGO)
 
         def call(session: Session) -> bool:
@@ -174,12 +186,9 @@ class MarketMachine(MarketSteps):
             return True
 
         if self.attempt(chosen(version.state not in ("draft", "scanning"), TransitionRefused), call):
-            version.state = "in_review" if passed else "rejected"
+            version.state, version.reviewed = ("in_review", True) if passed else ("rejected", False)
 
-    @precondition(lambda self: self.market.versions)
-    @rule(pick=PICK)
-    def begin_scan(self, pick: int) -> None:
-        version = latest(self.market.versions, pick)
+    def _begin_scan(self, version: VersionBelief) -> None:
         by = Actor(version.owner)
         self.attempt(set(), lambda session: begin_scan(session, version=session.get_one(Version, version.id), by=by))
         version.state = "scanning" if version.state == "draft" else version.state
@@ -190,7 +199,8 @@ class MarketMachine(MarketSteps):
         version = latest(self.market.versions, pick)
         account = who or REVIEWER
         refusals = chosen(account != REVIEWER, RoleNeeded)
-        refusals |= chosen(version.state != "in_review" or version.overdue, TransitionRefused)
+        refusals |= chosen(not version.reviewed, NotVisible)
+        refusals |= chosen(version.reviewed and (version.state != "in_review" or version.overdue), TransitionRefused)
         by = Actor(account)
         row = self.attempt(refusals, lambda s: decide(s, version_id=version.id, decision=decision, note="Seen.", by=by))
         if row is None:
@@ -272,7 +282,8 @@ class MarketMachine(MarketSteps):
         needing = [version for version in self.market.versions.values() if version.image == image.id and version.needed]
         done = self.attempt(set(), lambda session: revoke_image(session, image_id=image.id, by=Actor(account)))
         assert done == (bool(needing) or image.state == "active")
-        image.state = "deactivated" if image.state == "active" else image.state
+        if image.state == "active" or (image.state == "deactivated" and image.owner != account):
+            image.state, image.revoked_by = "deactivated", account
         for version in needing:
             self._close(version, "all")
         self.touched.add(image.id)

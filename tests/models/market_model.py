@@ -1,4 +1,4 @@
-"""What the market machine believes: who sees and launches what, and why. Plain Python, written from the rules and not from the queries.
+"""What the market machine believes: who sees and launches what, and why; written from the rules and not from the queries.
 
 Time is the number of the step (`tick`); what was moved into the past by hand is a flag.
 """
@@ -37,6 +37,7 @@ class ImageBelief:
     protected: bool = False
     hidden: bool = False
     deprecated: bool = False
+    revoked_by: str | None = None
 
     @property
     def publishable(self) -> bool:
@@ -61,6 +62,7 @@ class VersionBelief:
     text: str
     categories: tuple[str, ...]
     state: str = "draft"
+    reviewed: bool = False
     overdue: bool = False
     decided_at: datetime | None = None
     closed_to: str | None = None
@@ -86,7 +88,7 @@ class EcsBelief:
 
 @dataclass(slots=True)
 class Market:
-    """Everything that is believed of one catalog; the keys of shares are (image, account), of subscriptions as in the catalog."""
+    """All that is believed of one catalog. Keys: shares (image, account), subscriptions (account, listing, licence)."""
 
     images: dict[str, ImageBelief] = field(default_factory=dict)
     shares: dict[tuple[str, str], ShareBelief] = field(default_factory=dict)

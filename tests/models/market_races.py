@@ -23,20 +23,7 @@ from models.images import delete_image
 from models.listings import subscribe
 from models.revocation import revoke_image
 from models.sharing import accept_share, expire_member, leave_share, reject_share, share_image, withdraw_share
-from models.tables import (
-    Disk,
-    Ecs,
-    Image,
-    Listing,
-    ListingWord,
-    Member,
-    Row,
-    Scan,
-    Subscription,
-    Version,
-    new_id,
-    utc_now,
-)
+from models.tables import Disk, Ecs, Image, Listing, ListingWord, Member, Row, Scan, Subscription, Version, new_id, utc_now
 from models.trail import Actor
 from models.versions import (
     NewVersion,
@@ -132,7 +119,7 @@ def _rows(subject: Subject, given: Situation) -> Iterable[Sequence[Row]]:
     yield [*words, *_shares(subject, given), *_subscriptions(subject, given)]
 
 
-def _shown(version: Version | None) -> dict[str, object]:
+def _shown(version: Version | None) -> dict[str, Any]:
     if version is None or version.state is not VersionState.LISTED:
         return {}
     return {"version_id": version.id, "listed_at": utc_now()}
@@ -141,9 +128,7 @@ def _shown(version: Version | None) -> dict[str, object]:
 def _version(subject: Subject, state: str | None, given: Situation, *, beside: bool = False) -> Version | None:
     if state is None:
         return None
-    closed = {"withdrawn_for": WithdrawnFor.NEW, "withdrawn_at": utc_now()} if state == "withdrawn" else {}
-    if "image_created_at" in Version.model_fields:
-        closed["image_created_at"] = utc_now()
+    reviewed = None if state in ("draft", "scanning") else utc_now() + (-HOUR if given.overdue else HOUR)
     return Version(
         id=subject.version_beside if beside else subject.version,
         listing_id=subject.beside if beside else subject.listing,
@@ -158,8 +143,8 @@ def _version(subject: Subject, state: str | None, given: Situation, *, beside: b
         support_contact="help@example.com",
         licence=LICENCE,
         licence_digest=licence_digest(LICENCE),
-        review_until=utc_now() + (-HOUR if given.overdue else HOUR),
-        **closed,
+        review_until=reviewed,
+        image_created_at=utc_now(),
     )
 
 
@@ -167,7 +152,13 @@ def _shares(subject: Subject, given: Situation) -> list[Member]:
     if given.member is None:
         return []
     end = utc_now() - HOUR if given.ended else None
-    whose = {"image_id": subject.image, "account": MEMBER, "owner": OWNER, "digest": "d" * 64, "image_created_at": utc_now()}
+    whose: dict[str, Any] = {
+        "image_id": subject.image,
+        "account": MEMBER,
+        "owner": OWNER,
+        "digest": "d" * 64,
+        "image_created_at": utc_now(),
+    }
     return [Member(**whose, state=MemberState(given.member), expires_at=end)]
 
 
@@ -213,7 +204,8 @@ def _expire(s: Session, on: Subject) -> object:
 
 def _end_scan(s: Session, on: Subject) -> object:
     verdict = Verdict(scan_id=on.scan, passed=True, review_until=utc_now() + HOUR)
-    return end_scan(s, version=own_version(s, account=OWNER, version_id=on.version), verdict=verdict, by=Actor(OWNER))
+    end_scan(s, version=own_version(s, account=OWNER, version_id=on.version), verdict=verdict, by=Actor(OWNER))
+    return True
 
 
 STEPS: dict[str, tuple[Step, dict[str, object]]] = {
@@ -254,9 +246,9 @@ STEPS: dict[str, tuple[Step, dict[str, object]]] = {
     ),
 }
 """What to do, and what it needs in order to be possible."""
-ALL = ("delete", "deactivate", "revoke", "make public", "take back")
-SHARING = (*list(STEPS)[:8], "protect", *ALL)
-PUBLISHING = (*list(STEPS)[16:], "launch by subscriber", "launch by newcomer", *ALL)
+ENDING = ("delete", "deactivate", "revoke")
+SHARING = (*list(STEPS)[:8], "protect", "make public", "take back", *ENDING)
+PUBLISHING = (*list(STEPS)[16:], "launch by subscriber", "launch by newcomer", *ENDING)
 PAIRS = list(dict.fromkeys(pair for some in (SHARING, PUBLISHING) for pair in combinations_with_replacement(some, 2)))
 """What changes or reads the same rows of a subject."""
 

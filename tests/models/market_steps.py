@@ -1,10 +1,13 @@
-"""What accounts do with their own images and ECSs, as steps of the market machine; what they do with each other is `market_machine`."""
+"""What accounts do with their own images and ECSs, as steps of the market machine.
+
+What they do with each other is `market_machine`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from catalog_rows import Catalog, passage, system_disk
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ from market_model import ACCOUNTS, MAX_BYTES, MAX_CREATIONS, MAX_IMAGES, OPERATO
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from models.accounts import AccountChange, change_account
+from models.accounts import AccountChange, Limits, change_account
 from models.database import session_scope
 from models.ecs import NewEcs, Readiness, create_ecs, delete_ecs, get_ecs, mark_ready
 from models.exceptions import (
@@ -51,7 +54,7 @@ Refusals = set[type[CatalogError]]
 
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 7])
 """Which of what there is, counted from the newest: few subjects, so that much happens to each."""
-WHO = st.sampled_from([None, None, None, None, *ACCOUNTS])
+WHO = st.sampled_from([None] * 12 + [*ACCOUNTS])
 """None is whom the step is meant for; the others try what they may not."""
 TAKER = st.sampled_from(["bob", "bob", "carol", *ACCOUNTS])
 """Whom something is given to."""
@@ -66,12 +69,13 @@ def emptied(engine: Engine) -> Catalog:
             if table.name != "flavor":
                 session.connection().execute(table.delete())
     catalog = Catalog(engine)
-    limits = AccountChange(max_images=MAX_IMAGES, max_creations=MAX_CREATIONS, max_bytes=MAX_BYTES)
+    limits: dict[str, Any] = {"max_images": MAX_IMAGES, "max_creations": MAX_CREATIONS, "max_bytes": MAX_BYTES}
     with catalog.write() as session:
+        for name in ("alice", "bob"):
+            change_account(session, name=name, change=AccountChange(**limits), by=Actor("admin"))
         for name in sorted(set(ACCOUNTS) - {"alice", "bob"}):
-            catalog.account(session, name, operator=name == OPERATOR, reviewer=name == REVIEWER)
-        for name in ACCOUNTS:
-            change_account(session, name=name, change=limits, by=Actor("admin"))
+            roles = {"operator": name == OPERATOR, "reviewer": name == REVIEWER}
+            catalog.account(session, name, **roles, limits=Limits(**limits))
     return catalog
 
 
@@ -97,16 +101,16 @@ class MarketSteps(RuleBasedStateMachine):
     def attempt(self, refusals: Refusals, call: Callable[[Session], Result]) -> Result | None:
         """What the call gives in a transaction of its own; None where it was refused as it had to be."""
         self.market.tick += 1
-        self.sound = False
+        self.sound, result, refused = False, None, None
         try:
             with self.catalog.write() as session:
                 result = call(session)
+                self.changed = True
         except CatalogError as error:
-            assert type(error) in refusals, f"{error!r}, not one of {refusals}"
-            return None
-        assert not refusals, f"done instead of {refusals}"
-        self.changed = True
-        return result
+            refused = error
+        expected: set[type[CatalogError | None]] = {*refusals} or {type(None)}
+        assert type(refused) in expected, f"{refused!r}, not one of {expected}"
+        return None if refused else result
 
     def image(self, pick: int) -> ImageBelief:
         image = latest(self.market.images, pick)
@@ -119,17 +123,19 @@ class MarketSteps(RuleBasedStateMachine):
     def room(self, account: str, size: int) -> Refusals:
         return chosen(not self.market.has_room(account, size), QuotaReached)
 
-    @rule(
-        owner=st.sampled_from(ACCOUNTS[:4] + (OPERATOR,)), shape=st.sampled_from(["system", *SHAPES]), size=st.integers(8, 24)
-    )
+    @rule(owner=st.sampled_from((*ACCOUNTS[:4], OPERATOR)), shape=st.sampled_from(["system", *SHAPES]), size=st.integers(8, 24))
     def bring_image(self, owner: str, shape: str, size: int) -> None:
         image = self.queue_image(NewImage(name="web", size=size), owner=owner, kinds=SHAPES[shape])
         if image is not None:
             self.finish_image(image)
 
-    @rule(owner=st.sampled_from(ACCOUNTS), size=st.integers(0, 24))
-    def begin_image(self, owner: str, size: int) -> None:
-        self.queue_image(NewImage(name="web", size=size), owner=owner, kinds=SHAPES["system"])
+    @rule(owner=st.sampled_from(ACCOUNTS), size=st.integers(0, 24), fails=st.booleans())
+    def begin_image(self, owner: str, size: int, fails: bool) -> None:
+        """An image that stays under way, or fails."""
+        image = self.queue_image(NewImage(name="web", size=size), owner=owner, kinds=SHAPES["system"])
+        if image is not None and fails:
+            self.attempt(set(), lambda session: self._fail(session, image))
+            image.state = "error"
 
     def queue_image(self, new: NewImage, *, owner: str, kinds: list[DiskKind]) -> ImageBelief | None:
         def create(session: Session) -> Image:
@@ -146,24 +152,13 @@ class MarketSteps(RuleBasedStateMachine):
         self.touched.add(image.id)
         return image
 
-    @precondition(lambda self: any(image.state == "queued" for image in self.market.images.values()))
-    @rule(pick=PICK, fails=st.booleans())
-    def go_on(self, pick: int, fails: bool) -> None:
-        image = latest({row.id: row for row in self.market.images.values() if row.state == "queued"}, pick)
-        if fails:
-            self.attempt(set(), lambda session: self._fail(session, image))
-            image.state = "error"
-        else:
-            self.finish_image(image)
-
-    def _fail(self, session: Session, image: ImageBelief) -> None:
-        row = session.get_one(Image, image.id)
-        fail_image(session, image=row, code="store.unavailable", message="gone", by=Actor(image.owner))
-
-    @precondition(lambda self: any(image.state == "error" for image in self.market.images.values()))
+    @precondition(lambda self: any(image.state in ("queued", "error") for image in self.market.images.values()))
     @rule(pick=PICK)
-    def try_again(self, pick: int) -> None:
-        image = latest({row.id: row for row in self.market.images.values() if row.state == "error"}, pick)
+    def go_on(self, pick: int) -> None:
+        image = latest({row.id: row for row in self.market.images.values() if row.state in ("queued", "error")}, pick)
+        if image.state == "queued":
+            self.finish_image(image)
+            return
         full = self.market.usage(image.owner).creations >= MAX_CREATIONS
         by = Actor(image.owner)
         self.attempt(
@@ -171,6 +166,10 @@ class MarketSteps(RuleBasedStateMachine):
             lambda session: requeue_image(session, image=session.get_one(Image, image.id), by=by),
         )
         image.state = image.state if full else "queued"
+
+    def _fail(self, session: Session, image: ImageBelief) -> None:
+        row = session.get_one(Image, image.id)
+        fail_image(session, image=row, code="store.unavailable", message="gone", by=Actor(image.owner))
 
     def finish_image(self, image: ImageBelief) -> None:
         """Queued -> active, where the bytes fit."""
@@ -210,9 +209,10 @@ class MarketSteps(RuleBasedStateMachine):
         account = who or image.owner
         before, after = ("deactivated", "active") if active else ("active", "deactivated")
         refusals = self.own(account, image) | chosen(image.state != before, TransitionRefused)
-        refusals |= chosen(not active and self.market.needed(image), ImageRefused)
+        revoked = active and image.revoked_by not in (None, account)
+        refusals |= chosen(revoked or (not active and self.market.needed(image)), ImageRefused)
         if self.attempt(refusals, lambda session: set_active(session, image_id=image.id, active=active, by=Actor(account))):
-            image.state = after
+            image.state, image.revoked_by = after, None
 
     @precondition(lambda self: self.market.images)
     @rule(pick=PICK, who=WHO, flag=st.sampled_from(["protected", "hidden", "deprecated"]), on=st.booleans())

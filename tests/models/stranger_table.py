@@ -31,7 +31,7 @@ from models.listings import (
 )
 from models.operations import Owner, Request, begin_operation, get_operation, list_operations, unfinished_key
 from models.quotas import reserve_creation, reserve_image, usage
-from models.revocation import images_to_revoke, revoke_image, running_ecs
+from models.revocation import images_to_revoke, restore_image, revoke_image, running_ecs
 from models.series import images_of_series, list_series, surplus
 from models.sharing import (
     accept_share,
@@ -189,6 +189,9 @@ ASKS: dict[str, list[Ask]] = {
         about("image", lambda s, who, it: images_to_revoke(s, account=who, image_id=it, descendants=True))
     ],
     "revocation.revoke_image": [about("image", lambda s, who, it: revoke_image(s, image_id=it, by=Actor(who)))],
+    "revocation.restore_image": [
+        about("image", lambda s, who, it: restore_image(s, image_id=it, by=Actor(who)), told=False)
+    ],  # none is revoked
     "revocation.running_ecs": [about("image", lambda s, who, it: running_ecs(s, account=who, image_ids=[it]))],
     "series.images_of_series": [
         about("ecs", lambda s, who, it: images_of_series(s, account=who, series=f"{MARK} nightly", source_ecs_id=it))
@@ -223,6 +226,7 @@ ASKS: dict[str, list[Ask]] = {
     ],
     "versions.decide": [
         about("version", lambda s, who, it: _decide(s, who, it), told=False),  # its owner is no reviewer
+        about("version", lambda s, who, it: _decide(s, who, it), who=REVIEWER, but="in_review withdrawn closed"),
     ],
     "versions.get_version": [
         about("version", lambda s, who, it: get_version(s, account=who, version_id=it)),
@@ -242,7 +246,3 @@ ASKS: dict[str, list[Ask]] = {
 
 def _decide(session: Session, who: str, version_id: str) -> object:
     return decide(session, version_id=version_id, decision=Decision.REJECT, note="", by=Actor(who))
-
-
-KNOWN_LEAK = about("version", _decide, who=REVIEWER, but="in_review withdrawn closed")
-"""A reviewer's answer tells a version that never was in review, and its state, from none. The excepted ones a reviewer saw."""

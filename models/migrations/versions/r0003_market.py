@@ -41,6 +41,7 @@ def downgrade() -> None:
         image.drop_index("ix_image_public_created_at_id")
         image.create_index("ix_image_public_created_at", ["public", "created_at"])
         image.drop_column("digest")
+        image.drop_column("revoked_by")
         image.drop_column("licences")
     with op.batch_alter_table("ecs_disk") as disk:
         disk.drop_column("licences")
@@ -96,6 +97,7 @@ def _change_columns() -> None:
     op.execute("UPDATE account SET reviewer = operator")
     with op.batch_alter_table("image") as image:
         image.add_column(_text("digest", 64, nullable=True))
+        image.add_column(_text("revoked_by", 63, nullable=True))
         image.add_column(sa.Column("licences", sa.JSON(), nullable=False, server_default="[]"))
         image.drop_index("ix_image_public_created_at")
         image.create_index("ix_image_public_created_at_id", ["public", "created_at", "id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +54,11 @@ def test_internal_ports_move_when_one_twin_is_taken(tmp_path: Path) -> None:
     first = ports.internal_ports(("a", "b"), remembered=tmp_path / "ports.json")
     with socket.create_server((ports.LOOPBACK, first["a"] + 10000)):
         assert ports.internal_ports(("a", "b"), remembered=tmp_path / "ports.json")["a"] != first["a"]
+
+
+def test_port_of_a_server_that_is_just_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = socket.create_server((ports.LOOPBACK, 0))
+    port = server.getsockname()[1]
+    monkeypatch.setenv(SETTING, str(port))
+    threading.Timer(0.5, server.close).start()
+    assert ports.public_port(SETTING, remembered=None, usual=8333) == port
