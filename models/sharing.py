@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
 from models.accounts import get_account
@@ -50,7 +50,8 @@ def share_image(
         _offer(session, image=image, account=account, expires_at=expires_at, by=by) for account in dict.fromkeys(accounts)
     ]
     session.flush()
-    held = session.exec(select(func.count()).select_from(Member).where(Member.image_id == image_id)).one()
+    standing = or_(col(Member.expires_at).is_(None), col(Member.expires_at) > utc_now())
+    held = session.exec(select(func.count()).select_from(Member).where(Member.image_id == image_id, standing)).one()
     if held > MAX_MEMBERS:
         raise MembersReached(image_id, MAX_MEMBERS)
     return members
@@ -161,7 +162,9 @@ def _offer(session: Session, *, image: Image, account: str, expires_at: datetime
     if member is not None and member.expires_at is not None and member.expires_at <= utc_now():
         _end(session, member=member, how="expired", by=by)  # as the schedule would have: it is offered anew
         member = None
-    if member is None:
+    if member is not None:
+        _prolong(session, member=member, expires_at=expires_at, by=by)
+    else:
         member = Member(
             image_id=image.id,
             account=account,
@@ -172,9 +175,19 @@ def _offer(session: Session, *, image: Image, account: str, expires_at: datetime
         )
         detail = {"image_id": image.id, "account": account, "digest": member.digest}
         write_audit(session, by=by, change=Change("member", member.id, image.owner, new=member.state, detail=detail))
+        session.add(member)
+    return member
+
+
+def _prolong(session: Session, *, member: Member, expires_at: datetime | None, by: Actor) -> None:
+    """Another time at which the share ends by itself; its answer stays."""
+    if member.expires_at == expires_at:
+        return
+    detail = {"image_id": member.image_id, "account": member.account}
+    old, new = (f"expires_at={each.isoformat() if each else None}" for each in (member.expires_at, expires_at))
+    write_audit(session, by=by, change=Change("member", member.id, member.owner, old, new, detail))
     member.expires_at, member.updated_at = expires_at, utc_now()
     session.add(member)
-    return member
 
 
 def _lock_image(session: Session, *, image_id: str) -> None:

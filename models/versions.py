@@ -219,11 +219,12 @@ def overdue_reviews(session: Session, *, limit: int = 500) -> Sequence[Version]:
     return session.exec(query.order_by(col(Version.review_until)).limit(limit)).all()
 
 
-def offered_versions(session: Session) -> Sequence[Version]:
-    """Versions that somebody may launch, whoever published them: for the operator's rescan alone."""
+def offered_versions(session: Session) -> list[tuple[str, str]]:
+    """Id and title of every version that somebody may launch, whoever published it: for the operator's rescan alone."""
     some = and_(col(Version.state) == VersionState.WITHDRAWN, col(Version.withdrawn_for) == WithdrawnFor.NEW)
-    query = select(Version).where(or_(col(Version.state) == VersionState.LISTED, some))
-    return session.exec(query.order_by(col(Version.created_at))).all()
+    query = select(Version.id, Listing.title).join(Listing, col(Listing.id) == col(Version.listing_id))
+    query = query.where(or_(col(Version.state) == VersionState.LISTED, some)).order_by(col(Version.created_at))
+    return list(session.exec(query).all())
 
 
 def versions_of_image(session: Session, *, image_id: str) -> Sequence[Version]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from models.accounts import require_operator
 from models.gate import Passage, latest_scan, record_passage
 from models.operations import heartbeat
-from models.tables import Image, Listing, Version
+from models.tables import Image, Version
 from models.versions import offered_versions, withdraw_version
 from models.vocabulary import Purpose, WithdrawnFor
 from tasks.engine.errors import ImsError
@@ -61,7 +61,7 @@ def require_operator_of_market(account: str) -> None:
 def rescan_all(saga: Saga, policy: str) -> RescanView:
     """Every version that somebody may launch, one after the other; one that cannot be looked at stops no other."""
     with catalog() as session:
-        titles = {version.id: session.get_one(Listing, version.listing_id).title for version in offered_versions(session)}
+        titles = dict(offered_versions(session))
     progress, outcomes = Progress("Rescan", total=len(titles)), []
     for count, (version_id, title) in enumerate(titles.items(), start=1):
         outcomes.append(_rescan(saga, version_id, title, policy))

@@ -178,6 +178,12 @@ def test_offer_again_keeps_the_answer_and_moves_the_hour(shares: Shares) -> None
     assert member.expires_at > first
     assert shares.offer()[0].expires_at is None
     assert shares.members() == [("bob", "accepted")]
+    assert [(who, (new or "").partition("=")[0]) for who, _, new in shares.trail()] == [
+        ("alice", "pending"),
+        ("bob", "accepted"),
+        ("alice", "expires_at"),
+        ("alice", "expires_at"),
+    ]
 
 
 def test_share_that_ended_is_offered_anew(shares: Shares) -> None:
@@ -271,6 +277,14 @@ def test_member_beyond_the_limit_is_refused(shares: Shares) -> None:
     shares.offer(names[5])
     with pytest.raises(MembersReached, match="128"):
         shares.offer()
+
+
+def test_share_that_ended_leaves_room_for_another(shares: Shares) -> None:
+    names = [f"member-{number}" for number in range(MAX_MEMBERS)]
+    shares.session.add_all(Account(name=name) for name in names)
+    shares.session.flush()
+    shares.end(shares.offer(*names)[0])
+    assert [member.account for member in shares.offer()] == ["bob"]
 
 
 def test_trail_has_every_answer_and_every_end(shares: Shares) -> None:
