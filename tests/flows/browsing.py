@@ -104,6 +104,7 @@ class RunForm:
         self.submit()
         self.page.get_by_role("link", name="View run").click()
         self.page.wait_for_url("**/runs/flow-run/**")
+        expect(self.page.get_by_role("tab", name="Artifacts")).to_be_visible()  # until then it shows the deployment's runs
 
 
 def end_of_run(page: Page) -> str:
