@@ -17,7 +17,8 @@ from benchmarks.statements import milliseconds, statements_of
 from models.database import migrate, open_engine, session_scope
 from models.images import list_images, visible_to
 from models.listings import list_listings
-from models.tables import Image, Listing, ListingWord, Version
+from models.market_tables import Listing, ListingWord, Version
+from models.tables import Image
 
 PAGE = 50
 ACCOUNTS = {"heavy": market.HEAVY, "average": market.AVERAGE, "light": market.LIGHT}

@@ -16,8 +16,9 @@ from sqlmodel import Session, col, select
 from models.accounts import get_account, require_operator
 from models.exceptions import ImageRefused, NotVisible
 from models.images import own_image
+from models.market_tables import DiskScan, Scan, Version
 from models.plans import holds
-from models.tables import DiskScan, Image, Scan, Version, utc_now
+from models.tables import Image, utc_now
 from models.trail import Actor, Change, write_audit
 from models.versions import require_publishable
 from models.vocabulary import Purpose, VersionState

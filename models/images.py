@@ -16,11 +16,12 @@ from sqlmodel import Session, col, select
 from models.exceptions import DeletionRefused, NotVisible
 from models.facts import GuestFacts, merge_facts
 from models.licences import all_covered, is_subscribed, offered
+from models.market_tables import Member, Subscription, Version
 from models.paging import Page, Source, find_places
 from models.plans import holds, in_order
 from models.quotas import reserve_image
 from models.states import transition
-from models.tables import Ecs, Image, Member, Subscription, Version, utc_now
+from models.tables import Ecs, Image, utc_now
 from models.trail import Actor, Change, write_audit
 from models.validation import (
     MAX_DESCRIPTION,

@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import Session, col, select
 
 from models.exceptions import ImageRefused
+from models.market_tables import Subscription, Version
 from models.plans import among, asked, holds
-from models.tables import Ecs, Image, Subscription, Version
+from models.tables import Ecs, Image
 from models.vocabulary import UNDER_WAY, VersionState, WithdrawnFor
 
 

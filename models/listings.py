@@ -15,10 +15,11 @@ from sqlalchemy.sql.base import ExecutableOption
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, ImageRefused, NotVisible
+from models.market_tables import Listing, Subscription, Version
 from models.paging import Page, Source, find_places
 from models.plans import among
 from models.search import matches
-from models.tables import Image, Listing, Subscription, Version
+from models.tables import Image
 from models.trail import Actor, Change, write_audit
 from models.vocabulary import ImageState, VersionState
 

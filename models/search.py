@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, and_, delete, func
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid
+from models.market_tables import Listing, ListingWord, Version
 from models.plans import among, holds
-from models.tables import Image, Listing, ListingWord, Version
+from models.tables import Image
 from models.validation import check_categories
 
 MAX_WORDS = 8

@@ -17,10 +17,11 @@ from models.accounts import get_account
 from models.exceptions import FieldInvalid, ImageRefused, MembersReached, NotVisible, TransitionRefused
 from models.images import as_offered, not_ended, offered_to, own_image
 from models.licences import require_unlicensed
+from models.market_tables import Member
 from models.paging import Page, Source, find_places
 from models.plans import holds
 from models.states import transition
-from models.tables import Image, Member, utc_now
+from models.tables import Image, utc_now
 from models.trail import Actor, Change, write_audit
 from models.vocabulary import ImageState, MemberState
 

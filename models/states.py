@@ -13,7 +13,8 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from models.exceptions import TransitionRefused
-from models.tables import Ecs, Image, Member, Operation, Version, utc_now
+from models.market_tables import Member, Version
+from models.tables import Ecs, Image, Operation, utc_now
 from models.trail import Actor, Change, write_audit
 from models.vocabulary import EcsState, ImageState, MemberState, OperationState, VersionState
 

@@ -1,73 +1,33 @@
-"""The catalog's tables. Queries and changes are in the module of each noun; the schema's history is `models.migrations`.
+"""The catalog's tables but those of shares and the marketplace, which are `models.market_tables`.
+
+Queries and changes are in the module of each noun; the schema's history is `models.migrations`.
 
 Ids are UUID text, so an id that somebody mistyped is simply not found. Rows of images and ECSs are
 never removed: `deleted` is a tombstone.
 """
 
 # No postponed annotations here: SQLModel reads the class inside list[...] from a relationship's annotation.
-import uuid
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, LargeBinary, MetaData, String, Text, UniqueConstraint
-from sqlmodel import Field, Relationship, SQLModel
+from sqlalchemy import JSON, BigInteger, Index, Text, UniqueConstraint
+from sqlmodel import Field, Relationship
 
+from models.rows import GIB as GIB
+from models.rows import SERIAL, word_column
+from models.rows import Row as Row
+from models.rows import new_id as new_id
+from models.rows import utc_now as utc_now
 from models.vocabulary import (
     Architecture,
     BootMode,
     BootProof,
     Consistency,
-    Decision,
     DiskKind,
     EcsState,
     ImageState,
-    MemberState,
     OperationState,
-    Purpose,
-    VersionState,
-    WithdrawnFor,
 )
-
-GIB = 1 << 30
-
-
-def utc_now() -> datetime:
-    """The catalog's clock; every stored time is aware and UTC."""
-    return datetime.now(UTC)
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _values(kind: type[StrEnum]) -> list[str]:
-    return [word.value for word in kind]
-
-
-def _word(kind: type[StrEnum]) -> Enum:
-    """A column of one vocabulary, stored as its words: a native enumeration could not gain one in a plain migration."""
-    return Enum(kind, native_enum=False, create_constraint=False, length=16, values_callable=_values)
-
-
-SERIAL = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite numbers rows by itself only where the column is spelled INTEGER."""
-
-
-WORD = String(64).with_variant(String(64, collation="C"), "postgresql")
-
-
-class Row(SQLModel):
-    """Base of all tables: their own metadata, with constraint names that migrations can refer to."""
-
-    metadata: ClassVar[MetaData] = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 class Account(Row, table=True):
@@ -101,7 +61,7 @@ class Disk(Row, table=True):
 
     image_id: str = Field(primary_key=True, foreign_key="image.id", max_length=36)
     index: int = Field(primary_key=True)
-    kind: DiskKind = Field(sa_type=_word(DiskKind))
+    kind: DiskKind = Field(sa_type=word_column(DiskKind))
     virtual_size: int = Field(sa_type=BigInteger)
     digest: str | None = Field(default=None, max_length=64, index=True)
     data_bytes: int = Field(default=0, sa_type=BigInteger)
@@ -122,7 +82,7 @@ class Image(Row, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     owner: str = Field(foreign_key="account.name", max_length=63)
     name: str = Field(max_length=128)
-    state: ImageState = Field(default=ImageState.QUEUED, sa_type=_word(ImageState))
+    state: ImageState = Field(default=ImageState.QUEUED, sa_type=word_column(ImageState))
     description: str = Field(default="", max_length=1024)
     tags: list[str] = Field(default_factory=list, sa_type=JSON)
     properties: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
@@ -146,7 +106,7 @@ class Image(Row, table=True):
     # No foreign key: ecs refers to image already, and SQLite cannot close the circle after both tables exist.
     source_ecs_id: str | None = Field(default=None, max_length=36, index=True)
     # Of captured images alone: how their disks were read, whether identity was removed, and which schedule they belong to.
-    consistency: Consistency | None = Field(default=None, sa_type=_word(Consistency))
+    consistency: Consistency | None = Field(default=None, sa_type=word_column(Consistency))
     generalized: bool | None = None
     capture_detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     series: str | None = Field(default=None, max_length=128)
@@ -156,9 +116,9 @@ class Image(Row, table=True):
     os_type: str | None = Field(default=None, max_length=32)
     os_distro: str | None = Field(default=None, max_length=64)
     os_version: str | None = Field(default=None, max_length=64)
-    architecture: Architecture | None = Field(default=None, sa_type=_word(Architecture))
-    boot_mode: BootMode | None = Field(default=None, sa_type=_word(BootMode))
-    boot_proof: BootProof = Field(default=BootProof.UNCHECKED, sa_type=_word(BootProof))
+    architecture: Architecture | None = Field(default=None, sa_type=word_column(Architecture))
+    boot_mode: BootMode | None = Field(default=None, sa_type=word_column(BootMode))
+    boot_proof: BootProof = Field(default=BootProof.UNCHECKED, sa_type=word_column(BootProof))
     boot_detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     min_disk_gib: int = 0
     min_memory_mib: int = 0
@@ -191,7 +151,7 @@ class EcsDisk(Row, table=True):
 
     ecs_id: str = Field(primary_key=True, foreign_key="ecs.id", max_length=36)
     index: int = Field(primary_key=True)
-    kind: DiskKind = Field(sa_type=_word(DiskKind))
+    kind: DiskKind = Field(sa_type=word_column(DiskKind))
     base_digest: str | None = Field(default=None, max_length=64, index=True)
     base_size: int = Field(default=0, sa_type=BigInteger)
     size_bytes: int = Field(sa_type=BigInteger)
@@ -213,7 +173,7 @@ class Ecs(Row, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     owner: str = Field(foreign_key="account.name", max_length=63)
     name: str = Field(max_length=128)
-    state: EcsState = Field(default=EcsState.BUILDING, sa_type=_word(EcsState))
+    state: EcsState = Field(default=EcsState.BUILDING, sa_type=word_column(EcsState))
     image_id: str = Field(foreign_key="image.id", max_length=36)
     host: str = Field(max_length=255)
     flavor: str = Field(foreign_key="flavor.name", max_length=63)
@@ -222,7 +182,7 @@ class Ecs(Row, table=True):
     locked_by: str | None = Field(default=None, max_length=36)
     accelerator: str | None = Field(default=None, max_length=16)
     seconds_to_ready: float | None = None
-    ready_by: BootProof | None = Field(default=None, sa_type=_word(BootProof))
+    ready_by: BootProof | None = Field(default=None, sa_type=word_column(BootProof))
     error_code: str | None = Field(default=None, max_length=64)
     error_message: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = Field(default_factory=utc_now)
@@ -246,7 +206,7 @@ class Operation(Row, table=True):
     key: str = Field(max_length=128)
     fingerprint: str = Field(default="", max_length=64)
     subject_id: str | None = Field(default=None, max_length=36, index=True)
-    state: OperationState = Field(default=OperationState.RUNNING, sa_type=_word(OperationState))
+    state: OperationState = Field(default=OperationState.RUNNING, sa_type=word_column(OperationState))
     steps: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     attempts: int = 1
     lease_token: str = Field(max_length=36)
@@ -282,140 +242,3 @@ class Audit(Row, table=True):
     operation_id: str | None = Field(default=None, max_length=36)
     flow_run_id: str | None = Field(default=None, max_length=36)
     detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
-
-
-class Member(Row, table=True):
-    """One share of an image with one account. `digest` is what was offered: the image is seen while it has that content.
-
-    `image_created_at` is the image's, so that an account's shared images are listed in order from one index.
-    """
-
-    __table_args__ = (
-        UniqueConstraint("image_id", "account"),
-        Index("ix_member_account_state_image", "account", "state", "image_created_at", "image_id"),
-        Index("ix_member_expires_at", "expires_at"),
-    )
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    image_id: str = Field(foreign_key="image.id", max_length=36)
-    account: str = Field(foreign_key="account.name", max_length=63)
-    owner: str = Field(max_length=63)
-    state: MemberState = Field(default=MemberState.PENDING, sa_type=_word(MemberState))
-    digest: str = Field(max_length=64)
-    image_created_at: datetime
-    expires_at: datetime | None = None
-    created_at: datetime = Field(default_factory=utc_now)
-    updated_at: datetime = Field(default_factory=utc_now)
-
-
-class Listing(Row, table=True):
-    """A marketplace product of one account. `version_id` is its newest listed version, which is what others see; `listed_at` is
-    that one's, None where nothing is listed."""
-
-    __table_args__ = (
-        UniqueConstraint("owner", "title"),
-        Index("ix_listing_title", "title"),
-        Index("ix_listing_listed_at_id", "listed_at", "id"),
-    )
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    owner: str = Field(foreign_key="account.name", max_length=63)
-    title: str = Field(max_length=128)
-    # No foreign key: version refers to listing already.
-    version_id: str | None = Field(default=None, max_length=36)
-    listed_at: datetime | None = None
-    created_at: datetime = Field(default_factory=utc_now)
-    updated_at: datetime = Field(default_factory=utc_now)
-
-
-class Version(Row, table=True):
-    """One immutable image of a listing with all that is said of it. Nothing but its state changes once it is submitted.
-
-    `image_created_at` is the image's, as in a share.
-    """
-
-    __table_args__ = (
-        UniqueConstraint("listing_id", "number"),
-        UniqueConstraint("listing_id", "name"),
-        Index("ix_version_state_review_until", "state", "review_until"),
-        Index("ix_version_owner_created_at", "owner", "created_at"),
-    )
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    listing_id: str = Field(foreign_key="listing.id", max_length=36)
-    owner: str = Field(foreign_key="account.name", max_length=63)
-    number: int
-    name: str = Field(max_length=32)
-    state: VersionState = Field(default=VersionState.DRAFT, sa_type=_word(VersionState))
-    image_id: str = Field(foreign_key="image.id", max_length=36, index=True)
-    image_created_at: datetime
-    digest: str = Field(max_length=64)
-    summary: str = Field(max_length=255)
-    description: str = Field(default="", sa_type=Text)
-    categories: list[str] = Field(default_factory=list, sa_type=JSON)
-    support_contact: str = Field(max_length=255)
-    licence: str = Field(sa_type=Text)
-    licence_digest: str = Field(max_length=64)
-    logo_png: bytes | None = Field(default=None, sa_type=LargeBinary, repr=False)
-    scan_id: str | None = Field(default=None, max_length=36)
-    review_run_id: str | None = Field(default=None, max_length=36)
-    review_until: datetime | None = None
-    decision: Decision | None = Field(default=None, sa_type=_word(Decision))
-    reviewer: str | None = Field(default=None, max_length=63)
-    note: str = Field(default="", max_length=1024)
-    decided_at: datetime | None = None
-    withdrawn_for: WithdrawnFor | None = Field(default=None, sa_type=_word(WithdrawnFor))
-    withdrawn_at: datetime | None = None
-    created_at: datetime = Field(default_factory=utc_now)
-    updated_at: datetime = Field(default_factory=utc_now)
-
-
-class ListingWord(Row, table=True):
-    """The search index of what is listed: one row a word or category (`:web`) of a listing."""
-
-    __tablename__ = "listing_word"
-    __table_args__ = (Index("ix_listing_word_listing_id_word", "listing_id", "word"),)
-
-    # Begun words are found by a range, which a language's order would not give.
-    word: str = Field(primary_key=True, sa_type=WORD)
-    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36)
-
-
-class Subscription(Row, table=True):
-    """An account's agreement to one text of a listing's licence: it covers every version with that text."""
-
-    __table_args__ = (Index("ix_subscription_account_accepted_at", "account", "accepted_at"),)
-
-    account: str = Field(primary_key=True, foreign_key="account.name", max_length=63)
-    listing_id: str = Field(primary_key=True, foreign_key="listing.id", max_length=36, index=True)
-    licence_digest: str = Field(primary_key=True, max_length=64)
-    version_id: str = Field(foreign_key="version.id", max_length=36)
-    accepted_at: datetime = Field(default_factory=utc_now)
-
-
-class DiskScan(Row, table=True):
-    """What a scan found on a disk of this content by these rules, whichever image holds it."""
-
-    __tablename__ = "disk_scan"
-
-    digest: str = Field(primary_key=True, max_length=64)
-    rules: str = Field(primary_key=True, max_length=16)
-    content: dict[str, Any] = Field(sa_type=JSON)
-    at: datetime = Field(default_factory=utc_now)
-
-
-class Scan(Row, table=True):
-    """One passage through the publish gate: the verdict of a day, its findings, the report and the package list."""
-
-    __table_args__ = (Index("ix_scan_image_id_at", "image_id", "at"),)
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    image_id: str = Field(foreign_key="image.id", max_length=36)
-    digest: str = Field(max_length=64)
-    owner: str = Field(max_length=63)
-    purpose: Purpose = Field(sa_type=_word(Purpose))
-    passed: bool
-    findings: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
-    report: str = Field(default="", sa_type=Text)
-    sbom: str = Field(default="", sa_type=Text)
-    at: datetime = Field(default_factory=utc_now)

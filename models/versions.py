@@ -19,9 +19,10 @@ from models.accounts import get_account, require_reviewer
 from models.exceptions import ImageRefused, NameTaken, NotVisible, TransitionRefused
 from models.images import own_image
 from models.licences import require_unlicensed
+from models.market_tables import Listing, Version
 from models.search import index_listing
 from models.states import transition
-from models.tables import Image, Listing, Version, utc_now
+from models.tables import Image, utc_now
 from models.trail import Actor, Change, write_audit
 from models.validation import (
     check_categories,

@@ -8,9 +8,9 @@ from prefect import task
 from pydantic import BaseModel
 
 from models.accounts import require_operator
+from models.market_tables import Version
 from models.operations import heartbeat
 from models.sharing import expire_member, expired_members
-from models.tables import Version
 from models.versions import expire_review, overdue_reviews
 from tasks.markdown import cell, table
 from tasks.policies import ONCE, RETRIED

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from models.tables import Image, Scan
+from models.market_tables import Scan
+from models.tables import Image
 from tasks.engine.inspection.content import Content, Finding, Severity
 from tasks.markdown import cell, fenced, table
 

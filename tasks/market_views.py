@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from models.listings import Offered
-from models.tables import Listing, Scan, Version
+from models.market_tables import Listing, Scan, Version
 from tasks.engine.settings import load_settings
 from tasks.gate_report import FindingView
 from tasks.markdown import cell, fenced, table

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from sqlmodel import Session
 
 from models.listings import subscribe as subscribe_to
+from models.market_tables import Listing, Scan, Version
 from models.operations import bind_subject, heartbeat
-from models.tables import Listing, Scan, Version, utc_now
+from models.tables import utc_now
 from models.versions import NewVersion, Verdict, begin_scan, end_scan, own_version, submit_version, withdraw_version
 from models.vocabulary import VersionState, WithdrawnFor
 from tasks.engine.errors import RequestRefused

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from models.accounts import require_operator
 from models.gate import Passage, latest_scan, record_passage
+from models.market_tables import Version
 from models.operations import heartbeat
-from models.tables import Image, Version
+from models.tables import Image
 from models.versions import offered_versions, withdraw_version
 from models.vocabulary import Purpose, WithdrawnFor
 from tasks.engine.errors import ImsError

@@ -21,8 +21,9 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from models.accounts import require_reviewer
+from models.market_tables import Listing, Scan, Version
 from models.operations import heartbeat
-from models.tables import Image, Listing, Scan, Version, utc_now
+from models.tables import Image, utc_now
 from models.versions import decide, note_review_run, own_version
 from models.vocabulary import Decision, VersionState
 from tasks.engine.errors import NotFound, PrefectUnavailable, Refused

@@ -9,8 +9,9 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from models import sharing
+from models.market_tables import Member
 from models.operations import heartbeat
-from models.tables import Image, Member, utc_now
+from models.tables import Image, utc_now
 from tasks.events import tell
 from tasks.finding import resolve_offer
 from tasks.markdown import cell, table

@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session
 
 from models.listings import get_offered, list_listings, list_subscriptions, list_versions, own_listings
-from models.tables import Listing, Scan, Version
+from models.market_tables import Listing, Scan, Version
 from models.versions import get_version, list_reviews
 from tasks.engine.errors import RequestRefused
 from tasks.engine.settings import load_settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from prefect.client.orchestration import get_client
 
 from deployments import embedded
 from flows.expire_offers import expire_offers
-from models.tables import Version
+from models.market_tables import Version
 from tasks.engine.settings import load_settings
 from tasks.resources import catalog
 
@@ -143,6 +144,20 @@ def test_operator_shows_an_image_to_all_behind_the_same_gate(
     assert service.refused("image", "share", sample_image["id"], reviewer.name) == "image.public"
     service.ims("image", "unpublic", sample_image["id"])
     assert reviewer.sees() == {}
+
+
+def test_rescan_withdraws_by_policy(service: Service, reviewer: Party, folder: Path) -> None:
+    osv = folder / "form-osv"
+    osv.mkdir()
+    ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]
+    affected = [{"package": {"ecosystem": "Debian:12", "name": "bash"}, "ranges": ranges}]
+    entry = {"id": "TEST-2026-2", "modified": "2026-01-01T00:00:00Z", "affected": affected}
+    (osv / "entry.json").write_text(json.dumps(entry))
+    found = service.ims("market", "rescan", "--policy", "withdraw-all", IMS_OSV_DUMP=str(osv))["found"]
+    (row,) = [row for row in found if row["title"] == TITLE]
+    assert ([each["code"] for each in row["new"]], row["withdrawn"]) == (["vulnerability.known"], True)
+    assert (version_named(service, "1.0")["state"], version_named(service, "1.0")["withdrawn_for"]) == ("withdrawn", "all")
+    assert reviewer.ims("market", "list", "--search", "guest form")["listings"] == []
 
 
 def kill_and_restart(service: Service, *names: str) -> None:

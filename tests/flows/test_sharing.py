@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,9 @@ from commands import Service
 from parties import Party
 from sqlmodel import select
 
-from models.tables import Member
+from deployments.embedded.probes import prefect_call
+from models.market_tables import Member
+from tasks.engine.settings import load_settings
 from tasks.resources import catalog
 
 pytestmark = pytest.mark.server
@@ -109,3 +112,18 @@ def test_steps_are_visible_as_runs_and_events(service: Service, owner: Party, ot
         for name in names:
             runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), limit=1)
             assert [run.state.name for run in runs if run.state] == ["Completed"], name
+    kinds = ("offered", "accepted", "rejected", "left", "withdrawn", "expired")
+    assert events_of(service, image["id"]) == {f"ims.share.{kind}" for kind in kinds}
+
+
+def events_of(service: Service, image_id: str) -> set[str]:
+    """What the server was told of the image's shares, once it has written down what it was told last."""
+    settings, deadline = load_settings(), time.monotonic() + 60
+    login = (service.home / "prefect.login").read_text().strip()
+    body: dict[str, object] = {"filter": {"resource": {"id": [f"ims.image.{image_id}"]}}, "limit": 50}
+    while True:
+        told = prefect_call(settings.prefect_api_url, "/events/filter", login=login, body=body) or {}
+        names = {event["event"] for event in told["events"] if event["event"].startswith("ims.share.")}
+        if len(names) == 6 or time.monotonic() > deadline:
+            return names
+        time.sleep(1)

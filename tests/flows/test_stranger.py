@@ -20,7 +20,7 @@ from victim_rows import PUBLISHER, STRANGER, VICTIM, Planted, absent, as_nobody,
 
 from deployments.registering import deployment_names
 from flows import cli
-from models.tables import Version
+from models.market_tables import Version
 from models.trail import Actor
 from models.versions import withdraw_version
 from models.vocabulary import Decision, VersionState, WithdrawnFor

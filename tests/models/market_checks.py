@@ -15,10 +15,11 @@ from models.exceptions import FieldInvalid, NotVisible, RoleNeeded, TransitionRe
 from models.images import ImageFilter, get_image, image_type, list_images, visible_to
 from models.licences import licences_on
 from models.listings import find_listing, get_offered, list_listings, list_versions
+from models.market_tables import Member, Version
 from models.paging import Page
 from models.quotas import usage
 from models.sharing import list_members, list_offers
-from models.tables import Image, Member, Version
+from models.tables import Image
 from models.trail import Actor
 from models.versions import get_version, list_reviews
 from models.vocabulary import ImageType, MemberState

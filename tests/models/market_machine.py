@@ -17,9 +17,10 @@ from sqlmodel import Session, col
 
 from models.exceptions import FieldInvalid, ImageRefused, NameTaken, NotVisible, RoleNeeded, TransitionRefused
 from models.listings import subscribe
+from models.market_tables import Member, Version
 from models.revocation import images_to_revoke, revoke_image
 from models.sharing import accept_share, expire_member, expired_members, leave_share, reject_share, share_image, withdraw_share
-from models.tables import Member, Version, utc_now
+from models.tables import utc_now
 from models.trail import Actor
 from models.versions import (
     NewVersion,

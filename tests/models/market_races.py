@@ -21,9 +21,10 @@ from models.gate import set_public, unset_public
 from models.image_changes import set_active, set_protected
 from models.images import delete_image
 from models.listings import subscribe
+from models.market_tables import Listing, ListingWord, Member, Scan, Subscription, Version
 from models.revocation import revoke_image
 from models.sharing import accept_share, expire_member, leave_share, reject_share, share_image, withdraw_share
-from models.tables import Disk, Ecs, Image, Listing, ListingWord, Member, Row, Scan, Subscription, Version, new_id, utc_now
+from models.tables import Disk, Ecs, Image, Row, new_id, utc_now
 from models.trail import Actor
 from models.versions import (
     NewVersion,

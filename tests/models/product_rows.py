@@ -11,7 +11,8 @@ from sqlmodel import Session
 from models.gate import record_passage
 from models.licences import licences_of
 from models.listings import subscribe
-from models.tables import Ecs, Image, Subscription, Version, utc_now
+from models.market_tables import Subscription, Version
+from models.tables import Ecs, Image, utc_now
 from models.trail import Actor
 from models.versions import NewVersion, Verdict, begin_scan, decide, end_scan, submit_version, withdraw_version
 from models.vocabulary import Decision, Purpose, WithdrawnFor

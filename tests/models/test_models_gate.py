@@ -13,7 +13,8 @@ from models.exceptions import ImageRefused, NotVisible, RoleNeeded, TransitionRe
 from models.gate import get_scan, keep_content, known_content, list_scans, record_passage, set_public, unset_public
 from models.image_changes import set_active
 from models.images import get_image
-from models.tables import Audit, Image, Scan, new_id
+from models.market_tables import Scan
+from models.tables import Audit, Image, new_id
 from models.trail import Actor
 from models.vocabulary import Purpose
 

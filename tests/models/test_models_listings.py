@@ -20,8 +20,9 @@ from models.listings import (
     own_listings,
     subscribe,
 )
+from models.market_tables import Subscription, Version
 from models.search import MAX_WORDS, words_of
-from models.tables import Audit, Subscription, Version, new_id
+from models.tables import Audit, new_id
 from models.versions import licence_digest
 from models.vocabulary import ImageType, WithdrawnFor
 

@@ -21,8 +21,9 @@ from models.accounts import Limits
 from models.exceptions import FieldInvalid, NotVisible, QuotaReached
 from models.images import ImageFilter, NewImage, create_image, list_images
 from models.listings import list_listings, subscribe
+from models.market_tables import Member, Version
 from models.sharing import accept_share, list_offers, share_image
-from models.tables import Image, Member, Version, utc_now
+from models.tables import Image, utc_now
 from models.trail import Actor
 from models.versions import NewVersion, Verdict, begin_scan, decide, end_scan, submit_version
 from models.vocabulary import Decision, ImageType, MemberState, VersionState, WithdrawnFor

@@ -20,8 +20,9 @@ from benchmarks.statements import milliseconds, scans, statements_of
 from models.database import open_engine, session_scope
 from models.images import ImageFilter, get_image, list_images
 from models.listings import find_listing, get_offered, list_listings, list_subscriptions, list_versions, own_listings
+from models.market_tables import Member
 from models.sharing import expired_members, list_members, list_offers
-from models.tables import Image, Member, Row
+from models.tables import Image, Row
 from models.versions import list_reviews, overdue_reviews, versions_of_image
 from models.vocabulary import ImageState, ImageType, MemberState
 

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from models.exceptions import FieldInvalid, ImageRefused, MembersReached, NotVisible, TransitionRefused
 from models.image_changes import set_active
 from models.images import ImageFilter, get_image, image_type, list_images, own_image
+from models.market_tables import Member
 from models.sharing import (
     MAX_MEMBERS,
     accept_share,
@@ -24,7 +25,7 @@ from models.sharing import (
     share_image,
     withdraw_share,
 )
-from models.tables import Account, Audit, Image, Member, new_id, utc_now
+from models.tables import Account, Audit, Image, new_id, utc_now
 from models.trail import Actor
 from models.vocabulary import ImageState, ImageType, MemberState
 

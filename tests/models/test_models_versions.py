@@ -27,7 +27,8 @@ from models.facts import DiskFacts
 from models.image_changes import record_disk, set_active
 from models.images import delete_image
 from models.listings import get_offered, list_listings, list_versions
-from models.tables import Audit, Listing, Version, new_id, utc_now
+from models.market_tables import Listing, Version
+from models.tables import Audit, new_id, utc_now
 from models.versions import (
     begin_scan,
     decide,

@@ -19,10 +19,11 @@ from models.images import NewImage, create_image, delete_image
 from models.keys import list_keys, rotate_key
 from models.listings import subscribe
 from models.locks import lock_ecs
+from models.market_tables import Scan, Version
 from models.operations import Begun, Owner, Request, begin_operation, bind_subject, finish
 from models.sharing import accept_share, share_image
 from models.states import transition
-from models.tables import Ecs, Image, Row, Scan, Version, utc_now
+from models.tables import Ecs, Image, Row, utc_now
 from models.trail import Actor
 from models.versions import (
     NewVersion,
