@@ -166,7 +166,7 @@ SERVICE_ACCOUNT = json.dumps({"type": "service_account", "private_key": key("").
         ("/opt/x", f"github_pat_{noise(22)}_{noise(59)}", "a GitHub token"),
         ("/opt/x", f"gl\xe4 glpat-{noise(20)}", "a GitLab token"),
         ("/opt/x", f"xoxb-123456789012-123456789012-{noise(24)}", "a Slack token"),
-        ("/root/.npmrc", f"//registry.npmjs.org/:_authToken=npm_{noise(36)}", "an npm token, a login of npm"),
+        ("/root/.npmrc", f"//npm.example.org/:_authToken=npm_{noise(36)}", "an npm token, a login of npm"),
         ("/opt/x", f"pypi-AgEIcHlwaS5vcmc{noise(80)}", "a PyPI token"),
         ("/root/.pypirc", "[pypi]\npassword = x\n", "a login of PyPI"),
     ],
@@ -192,7 +192,7 @@ def test_credentials_are_named_and_not_repeated(path: str, data: str, named: str
         ("/root/.git-credentials", "https://host/a:b\n"),
         ("/root/.pgpass", "# host:5432:*:a:b\nhost:5432:*:a:\n"),
         ("/root/.kube/config", "clusters: []\ntokenFile: /x\n"),
-        ("/root/.npmrc", "//registry.npmjs.org/:_authToken=${NPM_TOKEN}\n"),
+        ("/root/.npmrc", "//npm.example.org/:_authToken=${NPM_TOKEN}\n"),
     ],
 )
 def test_examples_and_placeholders_are_no_credentials(path: str, data: str):
