@@ -110,8 +110,8 @@ def test_steps_are_visible_as_runs_and_events(service: Service, owner: Party, ot
     names = ["share-image", "accept-share", "reject-share", "leave-share", "withdraw-share", "expire-offers"]
     with get_client(sync_client=True) as client:
         for name in names:
-            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), limit=1)
-            assert [run.state.name for run in runs if run.state] == ["Completed"], name
+            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), limit=100)
+            assert "Completed" in {run.state.name for run in runs if run.state}, name
     kinds = ("offered", "accepted", "rejected", "left", "withdrawn", "expired")
     assert events_of(service, image["id"]) == {f"ims.share.{kind}" for kind in kinds}
 

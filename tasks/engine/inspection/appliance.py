@@ -20,7 +20,8 @@ from typing import Any
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.inspection.facts import clean
 
-_CLEAN_UP_SECONDS = 5.0
+_CLEAN_UP_SECONDS = 30.0
+"""libguestfs keeps its sockets in /tmp and removes them itself, which takes a busy machine a while; it seldom takes one."""
 _REMEDY = "Run `make setup`; `libguestfs-test-tool` shows more."
 
 
