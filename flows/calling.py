@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from tasks.engine.errors import PrefectUnavailable, RequestRefused
 from tasks.engine.settings import load_settings
+from tasks.resources import prove
 
 HEALTH_SECONDS = 3.0
 
@@ -27,18 +28,10 @@ def run_flow(verb: str, parameters: dict[str, Any], *, detach: bool = False) -> 
     flow = getattr(importlib.import_module(f"flows.{verb}"), verb)
     _check(flow, parameters)
     if detach:
-        _prove(parameters["account"])
+        prove(parameters["account"])  # the worker acts with its operator's key
         return _hand_over(flow.name, parameters)
     result = flow(**parameters)
     return result.model_dump(mode="json") if isinstance(result, BaseModel) else dict(result or {})
-
-
-def _prove(account: str) -> None:
-    """The worker acts with its operator's key, so whoever hands a run to it proves the account here."""
-    from tasks.resources import catalog, require_account
-
-    with catalog() as session:
-        require_account(session, account=account)
 
 
 def _check(flow: Any, parameters: dict[str, Any]) -> None:
@@ -66,8 +59,7 @@ def _hand_over(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         run: Any = run_deployment(name=f"{name}/{name}", parameters=values, timeout=0, as_subflow=False)
     except ObjectNotFound as error:
         raise PrefectUnavailable(f"no deployment {name} is registered", remedy="Run `ims up`.") from error
-    url = load_settings().prefect_api_url.removesuffix("/api") + f"/runs/flow-run/{run.id}"
-    return {"flow_run_id": str(run.id), "state": "scheduled", "url": url}
+    return {"flow_run_id": str(run.id), "state": "scheduled", "url": load_settings().run_url(run.id)}
 
 
 def _plain(value: object) -> object:

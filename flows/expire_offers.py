@@ -11,13 +11,14 @@ from prefect import flow
 from tasks import expiring
 from tasks.expiring import ExpiryView
 from tasks.requests import AccountName
+from tasks.resources import prove_operator
 from tasks.sagas import Call, saga
 
 
 @flow(name="expire-offers", flow_run_name="expire offers for {account}", description=__doc__)
 def expire_offers(account: AccountName = "admin") -> ExpiryView:
     """End what has run out. Raises StateRefused for an account that is no operator."""
-    expiring.require_operator_of_offers(account)
+    prove_operator(account, step="expire offers")
     with saga(Call(kind="expire", account=account)) as held:
         shares = expiring.end_shares(held)
         reviews = expiring.end_reviews(held)

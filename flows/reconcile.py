@@ -13,6 +13,7 @@ from tasks import reconciling
 from tasks.findings import ReconcileView
 from tasks.reconciling import Wish
 from tasks.requests import AccountName, DryRun, RemoveStrangers
+from tasks.resources import prove_operator
 from tasks.sagas import Call, saga
 
 
@@ -21,7 +22,7 @@ def reconcile(
     account: AccountName = "admin", dry_run: DryRun = False, remove_strangers: RemoveStrangers = False
 ) -> ReconcileView:
     """Repair or report what is not as it should be. Raises StateRefused for an account that is no operator."""
-    reconciling.require_operator_here(account)
+    prove_operator(account, step="reconcile")
     wish = Wish(dry_run=dry_run, remove_strangers=remove_strangers)
     with saga(Call(kind="reconcile", account=account)) as held:
         found = reconciling.close_operations(held, wish)

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from models.exceptions import FieldInvalid, NotVisible, TransitionRefused
 from models.facts import DiskFacts, whole_gib
 from models.flavors import get_flavor
-from models.images import get_image
+from models.images import get_image, hold_image
 from models.licences import licences_of
 from models.paging import Page, Source, find_places
 from models.states import transition
@@ -177,7 +177,7 @@ def referenced_digests(session: Session) -> set[str]:
 def _launchable_image(session: Session, *, account: str, image_id: str) -> Image:
     # Shared lock: many launches of one image at once, but no deletion, end of a share or withdrawal between this look and their
     # commit. The look comes after the lock: a lock that was waited for shows the row anew, not the shares beside it.
-    session.exec(select(Image.id).where(Image.id == image_id).with_for_update(read=True)).first()
+    hold_image(session, image_id=image_id, shared=True)
     image = get_image(session, account=account, image_id=image_id)
     if image.state is not ImageState.ACTIVE:
         raise TransitionRefused("image", image_id, image.state, "launched")

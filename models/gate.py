@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_
-from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from models.accounts import get_account, require_operator
 from models.exceptions import ImageRefused, NotVisible
 from models.images import own_image
 from models.market_tables import DiskScan, Scan, Version
+from models.paging import without
 from models.plans import holds
 from models.tables import Image, utc_now
 from models.trail import Actor, Change, write_audit
@@ -82,13 +82,13 @@ def get_scan(session: Session, *, account: str, scan_id: str) -> Scan:
 def latest_scan(session: Session, *, image_id: str) -> Scan | None:
     """The newest verdict on an image, whosever it is: for a run that may look at it."""
     query = select(Scan).where(Scan.image_id == image_id).order_by(col(Scan.at).desc())
-    return session.exec(query.options(*(defer(field) for field in _LONG))).first()
+    return session.exec(query.options(*without(*_LONG))).first()
 
 
 def list_scans(session: Session, *, account: str, image_id: str) -> Sequence[Scan]:
     """Scans of the account's own image, the newest first, without their long texts."""
     query = select(Scan).where(Scan.owner == account, Scan.image_id == image_id).order_by(col(Scan.at).desc()).limit(100)
-    return session.exec(query.options(*(defer(field) for field in _LONG))).all()
+    return session.exec(query.options(*without(*_LONG))).all()
 
 
 def set_public(session: Session, *, image_id: str, scan_id: str, by: Actor) -> Image:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, false, or_
-from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from models.exceptions import DeletionRefused, NotVisible
 from models.facts import GuestFacts, merge_facts
 from models.licences import all_covered, is_subscribed, offered
 from models.market_tables import Member, Subscription, Version
-from models.paging import Page, Source, find_places
+from models.paging import Page, Source, find_places, without
 from models.plans import holds, in_order
 from models.quotas import reserve_image
 from models.states import transition
@@ -104,6 +103,14 @@ def own_image(session: Session, *, account: str, image_id: str) -> Image:
     return image
 
 
+def hold_image(session: Session, *, image_id: str, shared: bool = False) -> None:
+    """Keep others from deciding on the image until the transaction ends; `shared`, beside others that do so as well.
+
+    What is looked at afterwards is as they left it. Whether the caller may see the image is its own question.
+    """
+    session.exec(select(Image.id).where(Image.id == image_id).with_for_update(read=shared)).first()
+
+
 def list_images(
     session: Session,
     *,
@@ -116,17 +123,13 @@ def list_images(
     page = find_places(session, sources=_sources(account, chosen or ImageFilter()), after=after, limit=limit)
     if not page.rows:
         return Page([], page.after)
-    query = select(Image).where(col(Image.id).in_(page.rows)).options(defer(_column(Image.boot_detail)))
-    rows = session.exec(query.options(defer(_column(Image.capture_detail))).order_by(*_NEWEST_FIRST)).all()
-    return Page(rows, page.after)
+    query = select(Image).where(col(Image.id).in_(page.rows)).options(*without(*REPORTED))
+    return Page(session.exec(query.order_by(*_NEWEST_FIRST)).all(), page.after)
 
 
 _NEWEST_FIRST = (col(Image.created_at).desc(), col(Image.id).desc())
-
-
-def _column(field: Any) -> Any:
-    """A field as the attribute that the ORM knows, which its type annotation hides."""
-    return field
+REPORTED: tuple[Any, ...] = (Image.boot_detail, Image.capture_detail)
+"""Columns that reports alone are made of, consoles and pictures of screens among them."""
 
 
 def _sources(account: str, chosen: ImageFilter) -> list[Source]:

@@ -50,11 +50,15 @@ def all_covered(account: str) -> list[ColumnElement[bool]]:
     return [among(Version.listing_id, held), asked(and_(agreed, covered))]
 
 
+def open_to_some() -> ColumnElement[bool]:
+    """The condition under which a subscriber of a version may launch it: listed, or withdrawn for new subscribers alone."""
+    for_new = and_(col(Version.state) == VersionState.WITHDRAWN, col(Version.withdrawn_for) == WithdrawnFor.NEW)
+    return or_(col(Version.state) == VersionState.LISTED, for_new)
+
+
 def offered(image_id: str) -> ColumnElement[bool]:
     """The condition under which a version needs the image: somebody may decide for it, or launch it."""
-    open_to_some = and_(col(Version.state) == VersionState.WITHDRAWN, col(Version.withdrawn_for) == WithdrawnFor.NEW)
-    needed = or_(col(Version.state).in_((*UNDER_WAY, VersionState.LISTED)), open_to_some)
-    return and_(col(Version.image_id) == image_id, needed)
+    return and_(col(Version.image_id) == image_id, or_(col(Version.state).in_(UNDER_WAY), open_to_some()))
 
 
 def licences_of(session: Session, *, account: str, image: Image) -> list[str]:

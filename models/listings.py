@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import and_, or_
-from sqlalchemy.orm import defer
 from sqlalchemy.sql.base import ExecutableOption
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, ImageRefused, NotVisible
+from models.images import REPORTED
 from models.market_tables import Listing, Subscription, Version
-from models.paging import Page, Source, find_places
+from models.paging import Page, Source, find_places, without
 from models.plans import among
 from models.search import matches
 from models.tables import Image
@@ -42,7 +42,7 @@ def list_listings(
     query = select(Listing).where(col(Listing.listed_at).is_not(None), *conditions)
     source = Source(query, col(Listing.listed_at), col(Listing.id))
     page = find_places(session, sources=[source], after=after, limit=limit)
-    return Page(_offered(session, account=account, ids=page.rows, options=_LIGHT), page.after)
+    return Page(_offered(session, account=account, ids=page.rows, options=without(*_LONG)), page.after)
 
 
 def get_offered(session: Session, *, account: str, listing_id: str) -> Offered:
@@ -75,7 +75,7 @@ def list_versions(session: Session, *, account: str, listing_id: str) -> Sequenc
 def own_listings(session: Session, *, account: str) -> Sequence[Version]:
     """All versions that the account submitted, the newest first."""
     query = select(Version).where(Version.owner == account).order_by(col(Version.created_at).desc()).limit(1000)
-    return session.exec(query.options(*_LIGHT)).all()
+    return session.exec(query.options(*without(*_LONG))).all()
 
 
 def subscribe(session: Session, *, listing_id: str, licence_digest: str, by: Actor) -> Subscription:
@@ -118,12 +118,7 @@ def listed_image(session: Session, *, image_id: str) -> Listing | None:
     return session.exec(query.where(Version.image_id == image_id, Version.state == VersionState.LISTED)).first()
 
 
-def _column(field: Any) -> Any:
-    return field
-
-
-_LIGHT = tuple(defer(_column(field)) for field in (Version.licence, Version.description, Version.logo_png))
-_IMAGE_LIGHT = tuple(defer(_column(field)) for field in (Image.boot_detail, Image.capture_detail))
+_LONG: tuple[Any, ...] = (Version.licence, Version.description, Version.logo_png)
 
 
 def _offered(session: Session, *, account: str, ids: Sequence[str], options: Sequence[ExecutableOption] = ()) -> list[Offered]:
@@ -132,7 +127,7 @@ def _offered(session: Session, *, account: str, ids: Sequence[str], options: Seq
         return []
     current = and_(col(Version.id) == col(Listing.version_id), col(Image.id) == col(Version.image_id))
     query = select(Listing, Version, Image).where(current, col(Listing.id).in_(ids), Image.state == ImageState.ACTIVE)
-    query = query.order_by(col(Listing.listed_at).desc(), col(Listing.id).desc()).options(*_IMAGE_LIGHT, *options)
+    query = query.order_by(col(Listing.listed_at).desc(), col(Listing.id).desc()).options(*without(*REPORTED), *options)
     rows = session.exec(query).all()
     held = select(Subscription.listing_id, Subscription.licence_digest).where(Subscription.account == account)
     mine = set(session.exec(held.where(col(Subscription.listing_id).in_(ids))).all())

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, literal, tuple_
+from sqlalchemy.orm import defer
+from sqlalchemy.sql.base import ExecutableOption
 from sqlmodel import Session
 from sqlmodel.sql.sqltypes import UTCDateTime
 
@@ -58,6 +60,11 @@ def find_places(session: Session, *, sources: Sequence[Source], after: str | Non
     places = sorted(found, reverse=True)[: limit + 1]
     last = f"{places[limit - 1][0].isoformat()}/{places[limit - 1][1]}" if len(places) > limit else None
     return Page([row_id for _, row_id in places[:limit]], last)
+
+
+def without(*columns: Any) -> list[ExecutableOption]:
+    """Options of a query that leave these columns in the database until somebody asks a row for them."""
+    return [defer(column) for column in columns]
 
 
 def _parse(after: str) -> ColumnElement[Any]:

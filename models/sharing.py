@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from models.accounts import get_account
 from models.exceptions import FieldInvalid, ImageRefused, MembersReached, NotVisible, TransitionRefused
-from models.images import as_offered, not_ended, offered_to, own_image
+from models.images import as_offered, hold_image, not_ended, offered_to, own_image
 from models.licences import require_unlicensed
 from models.market_tables import Member
 from models.paging import Page, Source, find_places
@@ -137,7 +137,7 @@ def expired_members(session: Session, *, limit: int = 500) -> list[Member]:
 
 def expire_member(session: Session, *, member: Member, by: Actor) -> bool:
     """End a share whose time has come; False where it was ended or prolonged meanwhile."""
-    _lock_image(session, image_id=member.image_id)
+    hold_image(session, image_id=member.image_id)
     query = select(Member).where(Member.id == member.id, col(Member.expires_at) <= utc_now())
     row = session.exec(query.with_for_update().execution_options(populate_existing=True)).first()
     if row is None:
@@ -191,13 +191,9 @@ def _prolong(session: Session, *, member: Member, expires_at: datetime | None, b
     session.add(member)
 
 
-def _lock_image(session: Session, *, image_id: str) -> None:
-    session.exec(select(Image.id).where(Image.id == image_id).with_for_update()).first()
-
-
 def _held_member(session: Session, *, image_id: str, account: str) -> Member:
     """The account's share, whatever became of its image, with the image held."""
-    _lock_image(session, image_id=image_id)
+    hold_image(session, image_id=image_id)
     query = select(Member).where(Member.image_id == image_id, Member.account == account)
     member = session.exec(query.with_for_update().execution_options(populate_existing=True)).first()
     if member is None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import func, or_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from models.accounts import get_account, require_reviewer
 from models.exceptions import ImageRefused, NameTaken, NotVisible, TransitionRefused
-from models.images import own_image
-from models.licences import require_unlicensed
+from models.images import hold_image, own_image
+from models.licences import offered, open_to_some, require_unlicensed
 from models.market_tables import Listing, Version
 from models.search import index_listing
 from models.states import transition
@@ -34,7 +34,6 @@ from models.validation import (
     check_version_name,
 )
 from models.vocabulary import (
-    UNDER_WAY,
     Decision,
     DiskKind,
     ImageState,
@@ -174,7 +173,7 @@ def locked_version(session: Session, *, version_id: str) -> Version:
     if found is None:
         raise NotVisible("version", version_id)
     listing_id, image_id = found
-    session.exec(select(Image.id).where(Image.id == image_id).with_for_update()).first()
+    hold_image(session, image_id=image_id)
     session.exec(select(Listing.id).where(Listing.id == listing_id).with_for_update()).first()
     query = select(Version).where(Version.id == version_id).with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).one()
@@ -222,17 +221,13 @@ def overdue_reviews(session: Session, *, limit: int = 500) -> Sequence[Version]:
 
 def offered_versions(session: Session) -> list[tuple[str, str]]:
     """Id and title of every version that somebody may launch, whoever published it: for the operator's rescan alone."""
-    some = and_(col(Version.state) == VersionState.WITHDRAWN, col(Version.withdrawn_for) == WithdrawnFor.NEW)
     query = select(Version.id, Listing.title).join(Listing, col(Listing.id) == col(Version.listing_id))
-    query = query.where(or_(col(Version.state) == VersionState.LISTED, some)).order_by(col(Version.created_at))
-    return list(session.exec(query).all())
+    return list(session.exec(query.where(open_to_some()).order_by(col(Version.created_at))).all())
 
 
 def versions_of_image(session: Session, *, image_id: str) -> Sequence[Version]:
     """Versions that need the image: under way, listed, or withdrawn for new subscribers alone."""
-    states = (*UNDER_WAY, VersionState.LISTED, VersionState.WITHDRAWN)
-    query = select(Version).where(Version.image_id == image_id, col(Version.state).in_(states))
-    return [row for row in session.exec(query).all() if row.withdrawn_for is not WithdrawnFor.ALL]
+    return session.exec(select(Version).where(offered(image_id))).all()
 
 
 def licence_digest(licence: str) -> str:

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from prefect import task
 from pydantic import BaseModel
 
-from models.accounts import require_operator
-from models.market_tables import Version
+from models.market_tables import Listing, Version
 from models.operations import heartbeat
 from models.sharing import expire_member, expired_members
 from models.versions import expire_review, overdue_reviews
 from tasks.markdown import cell, table
 from tasks.policies import ONCE, RETRIED
-from tasks.publishing import tell_version, view_of
+from tasks.publishing import tell_version
 from tasks.reports import publish
-from tasks.resources import catalog, require_account
+from tasks.resources import catalog
 from tasks.reviewing import close_run
 from tasks.sagas import Saga
 from tasks.sharing import MemberView, members_table, tell_share
@@ -27,12 +26,6 @@ class ExpiryView(BaseModel):
 
     shares: list[MemberView]
     reviews: list[str]
-
-
-def require_operator_of_offers(account: str) -> None:
-    """Expiry looks at everybody's shares. Raises StateRefused."""
-    with catalog() as session:
-        require_operator(session, name=require_account(session, account=account), step="expire offers")
 
 
 @task(**RETRIED, task_run_name="end shares")
@@ -79,7 +72,7 @@ def _end_review(saga: Saga, version: Version) -> bool:
         if not expire_review(session, version_id=version.id, by=saga.actor):
             return False
         version = session.get_one(Version, version.id)
-        title = view_of(session, version).listing.title
+        title = session.get_one(Listing, version.listing_id).title
     tell_version("rejected", version, title, by="timeout")
     close_run(version.review_run_id, "No reviewer answered in time; the version is rejected.")
     return True

@@ -7,7 +7,7 @@ from sqlmodel import Session
 from models.ecs import get_ecs, list_ecs
 from models.exceptions import NotVisible
 from models.images import ImageFilter, get_image, list_images
-from models.listings import find_listing, listed_image
+from models.listings import listed_image
 from models.sharing import held_share, list_offers
 from models.vocabulary import MemberState
 from tasks.engine.errors import RequestRefused, StateRefused
@@ -33,11 +33,6 @@ def resolve_offer(session: Session, *, account: str, wanted: str) -> str:
     offers = [offer for state in MemberState for offer in list_offers(session, account=account, state=state, limit=1000).rows]
     named = sorted({offer.image.id for offer in offers if wanted in (offer.image.id, offer.image.name)})
     return _only(named, wanted) or held_share(session, account=account, image_id=wanted).image_id
-
-
-def resolve_listing(session: Session, *, account: str, wanted: str) -> str:
-    """The id of a listing that the account sees."""
-    return find_listing(session, account=account, wanted=wanted)
 
 
 def resolve_ecs(session: Session, *, account: str, wanted: str) -> str:

@@ -16,7 +16,7 @@ from models.operations import heartbeat
 from models.tables import Image
 from models.versions import require_publishable
 from models.vocabulary import BootProof, Purpose
-from tasks.engine.errors import BootRefused, HostUnavailable, NotFound
+from tasks.engine.errors import BootRefused, NotFound
 from tasks.engine.inspection.content import RULES, Content, Finding, Severity
 from tasks.engine.inspection.guestfs import DiskSource, InspectionLimits
 from tasks.engine.inspection.sbom import sbom_json
@@ -42,10 +42,7 @@ BOOTS = (BootProof.AGENT, BootProof.LOGIN)
 def scan_disk(image_id: str) -> int:
     """Look at every file of the image's system disk, in a caged appliance, unless the same content was looked at by these
     rules. Returns the number of findings."""
-    digest = _system_digest(image_id)
-    with catalog() as session:
-        known = known_content(session, digest=digest, rules=RULES)
-    content = Content.from_json(known) if known else _scan(digest)
+    content = _content(_image(image_id))
     log.info("Scan: %d files, %d packages, %d findings", content.files, len(content.packages), len(content.findings))
     return len(content.findings)
 
@@ -80,8 +77,9 @@ def judge(saga: Saga, image_id: str, purpose: Purpose) -> ScanView:
 
 
 def pass_gate(image_id: str, purpose: Purpose) -> Passage:
-    """The verdict of today on an image that was scanned, whosever it is, with its report and its package list."""
-    image, content, now = _image(image_id), _content(image_id), datetime.now(UTC)
+    """The verdict of today on an image, whosever it is, with its report and its package list."""
+    image, now = _image(image_id), datetime.now(UTC)
+    content = _content(image)
     findings = findings_of(image, content)
     return Passage(
         purpose=purpose,
@@ -143,18 +141,11 @@ def _image(image_id: str) -> Image:
     return image
 
 
-def _system_digest(image_id: str) -> str:
-    digest = next((disk.digest for disk in _image(image_id).disks), None)
+def _content(image: Image) -> Content:
+    """What is on the image's system disk, from an earlier scan of that content by these rules where there was one."""
+    digest = next((disk.digest for disk in image.disks), None)
     if digest is None:
-        raise NotFound("image", image_id)
-    return digest
-
-
-def _content(image_id: str) -> Content:
-    """What the scan step kept."""
-    digest = _system_digest(image_id)
+        raise NotFound("image", image.id)
     with catalog() as session:
         known = known_content(session, digest=digest, rules=RULES)
-    if known is None:
-        raise HostUnavailable("scan", f"image {image_id} was not scanned by the rules of today", remedy="Start the run again.")
-    return Content.from_json(known)
+    return Content.from_json(known) if known else _scan(digest)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from models.market_tables import Scan
 from models.tables import Image
 from tasks.engine.inspection.content import Content, Finding, Severity
-from tasks.markdown import cell, fenced, table
+from tasks.markdown import boot_parts, cell, code, fenced, table
 
 SHOWN_FINDINGS = 200
 SHOWN_NOTES = 50
@@ -62,7 +62,7 @@ def gate_markdown(image: Image, content: Content, findings: Sequence[Finding], *
         ("Image", f"`{image.id}`"),
         ("Digest", f"`{image.digest}`"),
         ("Verdict", verdict),
-        ("System", _code(content.facts.product_name)),
+        ("System", code(content.facts.product_name, limit=MAX_PATH)),
         ("Boot proof", f"{image.boot_proof}"),
         ("Looked at", f"{content.files:,} files, {len(content.packages):,} packages"),
         ("At", f"{at:%Y-%m-%d %H:%M} UTC"),
@@ -71,28 +71,15 @@ def gate_markdown(image: Image, content: Content, findings: Sequence[Finding], *
     parts += _section("Findings", against, "None.") + _section("Warnings", warnings, "None.")
     if content.notes:
         parts.append(f"## Not looked at\n\n{fenced(chr(10).join(content.notes[:SHOWN_NOTES]))}")
-    return "\n\n".join([*parts, *boot_markdown(image)])
-
-
-def boot_markdown(image: Image) -> list[str]:
-    """What the boot check showed, as parts of a report."""
-    parts = []
-    if picture := image.boot_detail.get("screenshot_png"):
-        parts.append(f"## Screen at the end of the boot check\n\n![screen](data:image/png;base64,{picture})")
-    if tail := image.boot_detail.get("console_tail"):
-        parts.append(f"## End of its console\n\n{fenced(str(tail)[-4000:])}")
-    return parts
+    return "\n\n".join([*parts, *boot_parts(image.boot_detail)])
 
 
 def _section(title: str, found: Sequence[Finding], none: str) -> list[str]:
     if not found:
         return [f"## {title}\n\n{none}"]
-    rows = [(f"`{each.code}`", _code(each.path), _code(each.detail), cell(each.remedy)) for each in found[:SHOWN_FINDINGS]]
+    rows = [
+        (f"`{each.code}`", code(each.path, limit=MAX_PATH), code(each.detail, limit=MAX_PATH), cell(each.remedy))
+        for each in found[:SHOWN_FINDINGS]
+    ]
     more = f"\n\n{len(found) - SHOWN_FINDINGS} more" if len(found) > SHOWN_FINDINGS else ""
     return [f"## {title}\n\n{table(('Code', 'Path', 'What', 'Remedy'), rows)}{more}"]
-
-
-def _code(text: str) -> str:
-    """A guest's text inside a table cell, as code."""
-    shown = cell(text[:MAX_PATH].replace("`", "'"))
-    return f"`{shown}`" if shown else ""

@@ -113,12 +113,6 @@ def image_id_of(account: str, wanted: str) -> str:
         return resolve_image(session, account=require_account(session, account=account), wanted=wanted)
 
 
-def prove(account: str) -> str:
-    """The account, once this process has proved it. Raises Unauthenticated."""
-    with catalog() as session:
-        return require_account(session, account=account)
-
-
 def request_facts(source: str, declared: DeclaredFormat, checksum: str | None, *, size: int) -> dict[str, Any]:
     """What the row keeps of a request; a URL's query may hold a signature and is left out."""
     shown = source.split("?", 1)[0] if source.startswith(("http://", "https://")) else source

@@ -44,7 +44,7 @@ def draw_lineage(account: str, image_id: str) -> LineageView:
     text = f"# Lineage of {name}\n\n{_picture(pictured, image_id)}\n\n{_fenced_tree(whole, image_id)}"
     create_markdown_artifact(key=key, markdown=text, description=f"Lineage of {name}")
     images, ecs = count_nodes(whole)
-    url = load_settings().prefect_api_url.removesuffix("/api") + f"/artifacts/key/{key}"
+    url = f"{load_settings().prefect_ui}/artifacts/key/{key}"
     return LineageView(id=image_id, images=images, ecs=ecs, more=whole.more, artifact=key, url=url)
 
 

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from sqlmodel import Session
 
 from models.listings import Offered
 from models.market_tables import Listing, Scan, Version
 from tasks.engine.settings import load_settings
 from tasks.gate_report import FindingView
-from tasks.markdown import cell, fenced, table
+from tasks.markdown import cell, code, fenced, table
 
 
 class _View(BaseModel):
@@ -78,12 +79,19 @@ def version_view(version: Version) -> VersionView:
     return VersionView.model_validate(values | {"version": version.name})
 
 
-def market_view(listing: Listing, version: Version, scan: Scan | None = None) -> MarketView:
+def scan_of(session: Session, version: Version) -> Scan | None:
+    """What the gate said of a version; None where it has not looked yet."""
+    return session.get(Scan, version.scan_id) if version.scan_id else None
+
+
+def market_view(session: Session, version: Version) -> MarketView:
     """The version as its publisher and its reviewers see it."""
-    findings = [FindingView.model_validate(each) for each in (scan.findings if scan else ())]
-    url = run_url(version.review_run_id) if version.review_run_id else None
+    scan = scan_of(session, version)
     return MarketView(
-        listing=ListingView.model_validate(listing), version=version_view(version), findings=findings, review_url=url
+        listing=ListingView.model_validate(session.get_one(Listing, version.listing_id)),
+        version=version_view(version),
+        findings=[FindingView.model_validate(each) for each in (scan.findings if scan else ())],
+        review_url=load_settings().run_url(version.review_run_id) if version.review_run_id else None,
     )
 
 
@@ -121,9 +129,9 @@ def listing_markdown(listing: Listing, version: Version) -> str:
     rows = [
         ("Publisher", cell(version.owner)),
         ("Version", cell(version.name)),
-        ("Summary", f"`{cell(version.summary.replace('`', chr(39)))}`"),
+        ("Summary", code(version.summary)),
         ("Categories", ", ".join(version.categories)),
-        ("Support", f"`{cell(version.support_contact.replace('`', chr(39)))}`"),
+        ("Support", code(version.support_contact)),
         ("Image", f"`{version.image_id}`"),
         ("Digest", f"`{version.digest}`"),
         ("Licence", f"`{version.licence_digest}`"),
@@ -134,8 +142,3 @@ def listing_markdown(listing: Listing, version: Version) -> str:
     if version.description:
         parts.append(f"## Description\n\n{fenced(version.description)}")
     return "\n\n".join([*parts, f"## Licence\n\n{fenced(version.licence)}"])
-
-
-def run_url(flow_run_id: str) -> str:
-    """Where a run is seen in the Prefect UI."""
-    return load_settings().prefect_api_url.removesuffix("/api") + f"/runs/flow-run/{flow_run_id}"

@@ -8,17 +8,16 @@ from datetime import timedelta
 
 from prefect import task
 from pydantic import BaseModel
-from sqlmodel import Session
 
+from models.listings import find_listing
 from models.listings import subscribe as subscribe_to
-from models.market_tables import Listing, Scan, Version
+from models.market_tables import Listing, Version
 from models.operations import bind_subject, heartbeat
 from models.tables import utc_now
 from models.versions import NewVersion, Verdict, begin_scan, end_scan, own_version, submit_version, withdraw_version
 from models.vocabulary import VersionState, WithdrawnFor
 from tasks.engine.errors import RequestRefused
 from tasks.events import tell
-from tasks.finding import resolve_listing
 from tasks.gate_report import ScanView
 from tasks.markdown import cell
 from tasks.market_views import MarketView, SubscriptionView, listing_markdown, market_view
@@ -64,7 +63,7 @@ def close_scan(saga: Saga, version_id: str, scan: ScanView, days: int) -> Market
         if version.state is VersionState.SCANNING:
             verdict = Verdict(scan_id=scan.id, passed=scan.passed, review_until=utc_now() + timedelta(days=days))
             end_scan(session, version=version, verdict=verdict, by=saga.actor)
-        view = view_of(session, version)
+        view = market_view(session, version)
     if not scan.passed:
         tell_version("rejected", version, view.listing.title, by="gate")
     saga.result = view.model_dump(mode="json")
@@ -77,7 +76,7 @@ def report_version(saga: Saga, version_id: str) -> MarketView:
     with catalog() as session:
         version = own_version(session, account=saga.account, version_id=version_id)
         listing = session.get_one(Listing, version.listing_id)
-        view = view_of(session, version)
+        view = market_view(session, version)
     where = f"\n\n[The review]({view.review_url})" if view.review_url else ""
     findings = len([each for each in view.findings if each.severity == "finding"])
     state = f"It is **{version.state}**" + (f", with {findings} findings; see the gate's report." if findings else ".")
@@ -108,7 +107,7 @@ def withdraw(saga: Saga, version_id: str, scope: WithdrawnFor) -> MarketView:
     with catalog(write=True) as session:
         heartbeat(session, lease=saga.held)
         version = withdraw_version(session, version_id=version_id, scope=scope, by=saga.actor)
-        view = view_of(session, version)
+        view = market_view(session, version)
     tell_version("withdrawn", version, view.listing.title, by=saga.account, withdrawn_for=version.withdrawn_for)
     publish(key=f"version-{version_id}", text=withdrawn_markdown(view), title=f"{cell(view.listing.title)} withdrawn")
     saga.result = view.model_dump(mode="json")
@@ -129,19 +128,13 @@ def withdrawn_markdown(view: MarketView) -> str:
 def listing_id_of(account: str, wanted: str) -> str:
     """The id of a listing that the account sees, by id or title, once this process has proved the account."""
     with catalog() as session:
-        return resolve_listing(session, account=require_account(session, account=account), wanted=wanted)
+        return find_listing(session, account=require_account(session, account=account), wanted=wanted)
 
 
 def tell_version(what: str, version: Version, title: str, *, by: str, **more: object) -> None:
     """Emit what became of a version."""
     facts = {"listing_id": version.listing_id, "image_id": version.image_id, "version": version.name, "owner": version.owner}
     tell(f"version.{what}", kind="version", subject=version.id, name=title, by=by, **facts, **more)
-
-
-def view_of(session: Session, version: Version) -> MarketView:
-    """The version with its listing and what the gate found."""
-    scan = session.get(Scan, version.scan_id) if version.scan_id else None
-    return market_view(session.get_one(Listing, version.listing_id), version, scan)
 
 
 def _new_version(image_id: str, product: Product) -> NewVersion:

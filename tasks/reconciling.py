@@ -14,7 +14,6 @@ from uuid import UUID
 from prefect import task
 from pydantic import BaseModel
 
-from models.accounts import require_operator
 from models.ecs import ecs_on_host
 from models.locks import stale_locks
 from models.operations import is_held, running_operations
@@ -34,7 +33,7 @@ from tasks.guests import files_of
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import log
 from tasks.reports import publish
-from tasks.resources import catalog, hypervisor, require_account
+from tasks.resources import catalog, hypervisor
 from tasks.sagas import Saga, is_alive, release_lock
 
 DAY = 24 * 3600
@@ -56,12 +55,6 @@ class Case:
 
     finding: Finding
     repair: Callable[[], bool] | None = None
-
-
-def require_operator_here(account: str) -> None:
-    """Prove that this process acts for an operator: what is repaired is everybody's."""
-    with catalog() as session:
-        require_operator(session, name=require_account(session, account=account), step="reconcile")
 
 
 @task(**RETRIED, task_run_name="close abandoned operations")

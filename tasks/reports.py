@@ -10,7 +10,7 @@ from models.tables import Image
 from models.vocabulary import DiskKind
 from tasks.events import tell
 from tasks.lineage import lineage_markdown
-from tasks.markdown import cell, fenced, size, table
+from tasks.markdown import boot_parts, cell, fenced, size, table
 from tasks.policies import ONCE
 from tasks.resources import catalog
 from tasks.sagas import Saga
@@ -75,10 +75,7 @@ def image_markdown(image: Image, view: ImageView) -> str:
         ("New in the store", f"{size(view.bytes_new)} ({_share(view.bytes_new, view.bytes_stored)} of what is stored)"),
     ]
     parts = [f"# Image {cell(view.name)}", table(("", ""), rows), _disks(view)]
-    if picture := image.boot_detail.get("screenshot_png"):
-        parts.append(f"## Screen at the end of the boot check\n\n![screen](data:image/png;base64,{picture})")
-    if tail := image.boot_detail.get("console_tail"):
-        parts.append(f"## End of its console\n\n{fenced(str(tail)[-4000:])}")
+    parts += boot_parts(image.boot_detail)
     if _launches(view):
         parts.append(f"Launch it: `ims ecs launch {view.id} --name NAME`")
     return "\n\n".join(parts)

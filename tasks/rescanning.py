@@ -5,12 +5,9 @@ A disk's content is scanned once by the same rules, so a rescan costs an applian
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from prefect import task
 from pydantic import BaseModel
 
-from models.accounts import require_operator
 from models.gate import Passage, latest_scan, record_passage
 from models.market_tables import Version
 from models.operations import heartbeat
@@ -18,14 +15,14 @@ from models.tables import Image
 from models.versions import offered_versions, withdraw_version
 from models.vocabulary import Purpose, WithdrawnFor
 from tasks.engine.errors import ImsError
-from tasks.gate import pass_gate, scan_disk
+from tasks.gate import pass_gate
 from tasks.gate_report import FindingView
 from tasks.markdown import cell, table
 from tasks.policies import ONCE
 from tasks.progress import Progress
 from tasks.publishing import tell_version
 from tasks.reports import publish
-from tasks.resources import catalog, require_account
+from tasks.resources import catalog
 from tasks.sagas import Saga
 
 WITHDRAWALS = {"withdraw-new": WithdrawnFor.NEW, "withdraw-all": WithdrawnFor.ALL}
@@ -49,13 +46,6 @@ class RescanView(BaseModel):
 
     versions: int
     found: list[Rescanned]
-    ended_at: datetime | None = None
-
-
-def require_operator_of_market(account: str) -> None:
-    """The rescan looks at everybody's images. Raises StateRefused."""
-    with catalog() as session:
-        require_operator(session, name=require_account(session, account=account), step="rescan the marketplace")
 
 
 @task(**ONCE, task_run_name="rescan what is offered")
@@ -93,7 +83,6 @@ def _rescan(saga: Saga, version_id: str, title: str, policy: str) -> Rescanned:
         version = session.get_one(Version, version_id)
     outcome = Rescanned(version_id=version_id, title=title, version=version.name, owner=version.owner)
     try:
-        scan_disk.fn(version.image_id)
         passage = pass_gate(version.image_id, Purpose.RESCAN)
         outcome.new = _note(saga, version, passage)
         if outcome.new and policy in WITHDRAWALS:

@@ -103,6 +103,19 @@ def require_account(session: Session, *, account: str) -> str:
         raise
 
 
+def prove(account: str) -> str:
+    """The account, once this process has proved it, in a transaction of its own. Raises Unauthenticated."""
+    with catalog() as session:
+        return require_account(session, account=account)
+
+
+def prove_operator(account: str, *, step: str) -> str:
+    """The same for an account that must be an operator's; `step` completes "may not ...". Raises StateRefused as well."""
+    with catalog() as session:
+        name = require_account(session, account=account)
+        return accounts.require_operator(session, name=name, step=step).name
+
+
 def _is_operator(session: Session, *, name: str, key: str) -> bool:
     try:
         return keys.authenticate(session, name=name, key=key).operator

@@ -19,6 +19,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Cancelled
 from pydantic import Field
+from sqlmodel import Session
 
 from models.accounts import require_reviewer
 from models.market_tables import Listing, Scan, Version
@@ -27,11 +28,11 @@ from models.tables import Image, utc_now
 from models.versions import decide, note_review_run, own_version
 from models.vocabulary import Decision, VersionState
 from tasks.engine.errors import NotFound, PrefectUnavailable, Refused
-from tasks.markdown import cell, table
-from tasks.market_views import MarketView, listing_markdown, market_view
+from tasks.markdown import cell, code, table
+from tasks.market_views import MarketView, listing_markdown, market_view, scan_of
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import log
-from tasks.publishing import tell_version, view_of
+from tasks.publishing import tell_version
 from tasks.reports import publish
 from tasks.resources import catalog
 from tasks.sagas import Saga
@@ -122,7 +123,7 @@ def record_answer(saga: Saga, version_id: str, decision: Decision, note: str) ->
     with catalog(write=True) as session:
         heartbeat(session, lease=saga.held)
         version = decide(session, version_id=version_id, decision=decision, note=note, by=saga.actor)
-        view = view_of(session, version)
+        view = market_view(session, version)
     tell_version(version.state.value, version, view.listing.title, by=saga.account, note=note)
     saga.result = view.model_dump(mode="json")
     return view
@@ -132,16 +133,17 @@ def record_answer(saga: Saga, version_id: str, decision: Decision, note: str) ->
 def report_review(version_id: str) -> MarketView:
     """Publish how the review ended."""
     with catalog() as session:
-        version, listing, scan = _loaded(session, version_id)
+        version, listing, _ = _loaded(session, version_id)
+        view = market_view(session, version)
     rows = [
         ("State", f"**{version.state}**"),
         ("Decided by", cell(version.reviewer or "nobody")),
-        ("Note", f"`{cell(version.note.replace('`', chr(39)))}`" if version.note else ""),
+        ("Note", code(version.note)),
         ("Own publication", "yes: the reviewer published it" if version.reviewer == version.owner else "no"),
     ]
     title = f"{cell(listing.title)} {version.name}"
     publish(key=f"reviewed-{version_id}", text=f"# {title}\n\n{table(('', ''), rows)}", title=f"{title}: {version.state}")
-    return market_view(listing, version, scan)
+    return view
 
 
 @task(**ONCE, task_run_name="let the review's run end")
@@ -193,10 +195,9 @@ def _why_not(reviewer: str) -> str:
     return ""
 
 
-def _loaded(session: Any, version_id: str) -> tuple[Version, Listing, Scan | None]:
+def _loaded(session: Session, version_id: str) -> tuple[Version, Listing, Scan | None]:
     version = session.get_one(Version, version_id)
-    scan = session.get(Scan, version.scan_id) if version.scan_id else None
-    return version, session.get_one(Listing, version.listing_id), scan
+    return version, session.get_one(Listing, version.listing_id), scan_of(session, version)
 
 
 def _question(version: Version, problem: str) -> str:
@@ -208,7 +209,7 @@ def _question(version: Version, problem: str) -> str:
     rows = [
         ("Product", f"{cell(listing.title)} {cell(version.name)}"),
         ("Publisher", cell(version.owner)),
-        ("Summary", f"`{cell(version.summary.replace('`', chr(39)))}`"),
+        ("Summary", code(version.summary)),
         ("Gate", f"passed, {warnings} warnings"),
         ("Boot proof", f"{image.boot_proof}"),
         ("Answer until", f"{version.review_until:%Y-%m-%d %H:%M} UTC"),

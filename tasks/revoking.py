@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from prefect import task
 from pydantic import BaseModel
 
 from models.exceptions import NotVisible
 from models.operations import heartbeat
-from models.revocation import images_to_revoke, revoke_image, running_ecs
+from models.revocation import RunningEcs, images_to_revoke, revoke_image, running_ecs
 from models.tables import Image
 from tasks.events import tell
 from tasks.finding import resolve_image
@@ -32,23 +31,12 @@ class RevokedImage(BaseModel):
     changed: bool
 
 
-class RevokedEcs(BaseModel):
-    """An ECS that runs something revoked."""
-
-    id: str
-    name: str
-    owner: str
-    state: str
-    host: str
-    image_id: str
-
-
 class RevocationView(BaseModel):
     """What a revocation reached."""
 
     image_id: str
     images: list[RevokedImage]
-    ecs: list[RevokedEcs]
+    ecs: list[RunningEcs]
 
 
 def revocable_id_of(account: str, wanted: str) -> str:
@@ -88,7 +76,7 @@ def report_revocation(saga: Saga, image_id: str, images: Sequence[RevokedImage])
     """Publish what was revoked and which ECSs run it: they go on until somebody stops them."""
     with catalog() as session:
         ids = [image.id for image in images]
-        ecs = [RevokedEcs.model_validate(asdict(each)) for each in running_ecs(session, account=saga.account, image_ids=ids)]
+        ecs = running_ecs(session, account=saga.account, image_ids=ids)
     view = RevocationView(image_id=image_id, images=list(images), ecs=ecs)
     publish(key=f"revocation-{image_id}", text=revocation_markdown(view), title="Revocation")
     saga.result = view.model_dump(mode="json")

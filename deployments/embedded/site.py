@@ -50,7 +50,7 @@ class Site:
 
     @property
     def ui_url(self) -> str:
-        return self.settings.prefect_api_url.removesuffix("/api")
+        return self.settings.prefect_ui
 
     @property
     def environment(self) -> dict[str, str]:

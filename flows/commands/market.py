@@ -7,14 +7,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session
-
-from models.listings import get_offered, list_listings, list_subscriptions, list_versions, own_listings
-from models.market_tables import Listing, Scan, Version
+from models.listings import find_listing, get_offered, list_listings, list_subscriptions, list_versions, own_listings
+from models.market_tables import Listing
 from models.versions import get_version, list_reviews
 from tasks.engine.errors import RequestRefused
 from tasks.engine.settings import load_settings
-from tasks.finding import resolve_listing
 from tasks.market_views import (
     MarketView,
     SubscriptionView,
@@ -62,7 +59,7 @@ def show(given: Namespace) -> dict[str, Any]:
     """A listing with the licence to accept and its versions."""
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
-        listing_id = resolve_listing(session, account=account, wanted=given.id)
+        listing_id = find_listing(session, account=account, wanted=given.id)
         versions = [
             version_view(version).model_dump(mode="json")
             for version in list_versions(session, account=account, listing_id=listing_id)
@@ -101,7 +98,7 @@ def reviews(_: Namespace) -> dict[str, Any]:
     """What waits for a reviewer's answer."""
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
-        rows = [_market(session, version) for version in list_reviews(session, account=account)]
+        rows = [market_view(session, version) for version in list_reviews(session, account=account)]
         return {"reviews": [_review_row(view) for view in rows]}
 
 
@@ -121,7 +118,7 @@ def version(given: Namespace) -> dict[str, Any]:
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
         found = get_version(session, account=account, version_id=given.id)
-        return _market(session, found).model_dump(mode="json")
+        return market_view(session, found).model_dump(mode="json")
 
 
 def withdraw(given: Namespace) -> dict[str, Any]:
@@ -148,13 +145,8 @@ def _licence_shown(given: Namespace) -> str:
         )
     with catalog() as session:
         account = require_account(session, account=load_settings().account)
-        listing_id = resolve_listing(session, account=account, wanted=given.id)
+        listing_id = find_listing(session, account=account, wanted=given.id)
         return get_offered(session, account=account, listing_id=listing_id).version.licence_digest
-
-
-def _market(session: Session, version: Version) -> MarketView:
-    scan = session.get(Scan, version.scan_id) if version.scan_id else None
-    return market_view(session.get_one(Listing, version.listing_id), version, scan)
 
 
 def _review_row(view: MarketView) -> dict[str, Any]:

@@ -63,6 +63,15 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'catalog.db'}"
 
     @property
+    def prefect_ui(self) -> str:
+        """Where the Prefect UI is, which the API's server serves as well."""
+        return self.prefect_api_url.removesuffix("/api")
+
+    def run_url(self, flow_run_id: object) -> str:
+        """Where a run is seen in the Prefect UI."""
+        return f"{self.prefect_ui}/runs/flow-run/{flow_run_id}"
+
+    @property
     def scratch(self) -> Path:
         """Private working files of running steps; each step makes and removes its own folder."""
         return self.home / "scratch"

@@ -23,7 +23,7 @@ MakeDisk = Callable[..., Path]
 def ui(service: Service) -> Iterator[Page]:
     """The UI of the embedded Prefect server, as whoever may read the login sees it."""
     login = (service.home / "prefect.login").read_text().strip()
-    with prefect_ui(load_settings().prefect_api_url.removesuffix("/api"), login) as page:
+    with prefect_ui(load_settings().prefect_ui, login) as page:
         yield page
 
 

@@ -34,7 +34,7 @@ TITLE = "Guest from a form"
 @pytest.fixture(scope="module")
 def ui(service: Service) -> Iterator[Page]:
     login = (service.home / "prefect.login").read_text().strip()
-    with prefect_ui(load_settings().prefect_api_url.removesuffix("/api"), login) as page:
+    with prefect_ui(load_settings().prefect_ui, login) as page:
         yield page
 
 

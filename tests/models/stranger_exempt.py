@@ -6,6 +6,7 @@ _ROW = "takes a row that a run loaded: whose it is was decided when its operatio
 _LEASE = "takes a lease, which a run alone holds"
 _OPERATOR = "for the operator's schedule, reconciliation or commands, which ask for the role first"
 _CONTENT = "about a disk's content by its digest, for a run that holds that disk; no account is named"
+_HOLD = "holds a row and tells nothing of it, not even whether it is there"
 _RUN = "for a run that found the subject as its account's before"
 
 EXEMPT: dict[str, str] = {
@@ -37,6 +38,7 @@ EXEMPT: dict[str, str] = {
         ),
         _ROW,
     ),
+    "images.hold_image": _HOLD,
     **dict.fromkeys((f"operations.{name}" for name in ("bind_subject", "fail", "finish", "heartbeat", "record_step")), _LEASE),
     **dict.fromkeys(
         (
