@@ -16,6 +16,7 @@ from uuid import uuid4
 from benchmarks.capture_guests import Guest
 from benchmarks.importing import THREADS
 from tasks.engine.blobs.chunks import ChunkStore, chunk_key
+from tasks.engine.blobs.keeping import Uncollected
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import get_manifest, manifest_key
 from tasks.engine.blobs.objects import ObjectStore
@@ -126,7 +127,7 @@ class _Noted:
 
 def _store(reader: DiskReader, store: ChunkStore, parent: Manifest) -> tuple[Ingested, list[int]]:
     noted = _Noted(reader, reader.virtual_size)
-    return ingest(noted, store, threads=THREADS, parent=parent), noted.indices
+    return ingest(noted, store, Uncollected(), threads=THREADS, parent=parent), noted.indices
 
 
 def _chunk_of(disk: Manifest, store: ChunkStore, index: int) -> bytes:

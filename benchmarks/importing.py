@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.reading import open_file
 from tasks.engine.blobs.chunks import ChunkDigest, ChunkStore
+from tasks.engine.blobs.keeping import Uncollected
 from tasks.engine.blobs.manifests import get_manifest
 from tasks.engine.blobs.memory import MemoryObjects
 from tasks.engine.blobs.objects import ObjectStore
@@ -18,7 +19,7 @@ THREADS = 4
 def import_disk(disk: Path, objects: ObjectStore) -> Ingested:
     """What the import flow does with the bytes of a disk."""
     with open_file(disk) as reader:
-        return ingest(reader, ChunkStore(objects), threads=THREADS)
+        return ingest(reader, ChunkStore(objects), Uncollected(), threads=THREADS)
 
 
 def changed_chunks(disk: Path, sibling: Path) -> int:

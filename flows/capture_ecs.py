@@ -38,10 +38,10 @@ def capture_ecs(
         if image_id is None:
             files.check_services()
             image_id = captures.queue_capture(held, ecs_id, name, whole, options)
-            disks = captures.stored(held)
+            disks = captures.stored(held, image_id)
             if disks is None:
                 moment = moments.take_moment(held, ecs_id, whole, options)
-                disks = [captures.store_disk(ecs_id, moment, shot) for shot in moment.shots]
+                disks = [captures.store_disk(held, ecs_id, moment, shot) for shot in moment.shots]
                 moments.end_moment(held, ecs_id, image_id, moment, disks)
             if generalize:
                 disks = generalizing.generalize_disks(held, image_id, disks)

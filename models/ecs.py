@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import union
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, NotVisible, TransitionRefused
@@ -162,16 +161,6 @@ def fail_ecs(session: Session, *, ecs: Ecs, code: str, message: str, by: Actor) 
 def delete_ecs(session: Session, *, ecs: Ecs, by: Actor) -> None:
     """Leave a tombstone, after the domain and its files are gone."""
     transition(session, subject=ecs, new=EcsState.DELETED, by=by, values={"deleted_at": utc_now()})
-
-
-def referenced_digests(session: Session) -> set[str]:
-    """Manifests still needed: by disks of images not deleted, under ECSs that are neither deleted nor standalone, and as
-    what the next capture of an ECS that is not deleted builds on."""
-    by_images = select(Disk.digest).join(Image).where(Image.state != ImageState.DELETED, col(Disk.digest).is_not(None))
-    by_guests = select(EcsDisk.base_digest).join(Ecs).where(Ecs.state != EcsState.DELETED, col(Ecs.standalone).is_(False))
-    by_captures = select(EcsDisk.checkpoint_digest).join(Ecs).where(Ecs.state != EcsState.DELETED)
-    found = session.connection().execute(union(by_images, by_guests, by_captures))
-    return {digest for (digest,) in found if digest is not None}
 
 
 def _launchable_image(session: Session, *, account: str, image_id: str) -> Image:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session, col, select
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from sqlmodel import Session, col, func, or_, select
 
 from models.facts import GuestFacts
-from models.tables import Disk, Image
-from models.vocabulary import DiskKind
+from models.tables import Disk, Ecs, EcsDisk, Image
+from models.vocabulary import DiskKind, EcsState, ImageState
+
+
+class Holder(NamedTuple):
+    """An image or an ECS and a stored disk that it needs."""
+
+    kind: str
+    id: str
+    name: str
+    owner: str
+    digest: str
 
 
 def known_guest(session: Session, *, digest: str) -> GuestFacts | None:
@@ -24,3 +37,29 @@ def known_guest(session: Session, *, digest: str) -> GuestFacts | None:
 def stored_bytes_of(session: Session, *, digest: str) -> int:
     """What the chunks of a stored disk occupy, from any image that has it; 0 where none ever had."""
     return session.exec(select(Disk.stored_bytes).where(Disk.digest == digest)).first() or 0
+
+
+def holders_of(session: Session, *, digests: Collection[str]) -> Sequence[Holder]:
+    """What needs these disks, whoever owns it; one entry for each disk. For the operator's verification alone."""
+    images = (
+        select(Image.id, Image.name, Image.owner, Disk.digest)
+        .join(Disk)
+        .where(col(Disk.digest).in_(digests), Image.state != ImageState.DELETED)
+    )
+    base = col(EcsDisk.base_digest).in_(digests) & col(Ecs.standalone).is_(False)
+    guests = (
+        select(Ecs, EcsDisk)
+        .join(EcsDisk)
+        .where(Ecs.state != EcsState.DELETED, or_(base, col(EcsDisk.checkpoint_digest).in_(digests)))
+    )
+    found = [Holder("image", id, name, owner, digest or "") for id, name, owner, digest in session.exec(images)]
+    for ecs, disk in session.exec(guests):
+        needed = {disk.base_digest, disk.checkpoint_digest}.intersection(digests)
+        found += [Holder("ecs", ecs.id, ecs.name, ecs.owner, digest) for digest in needed if digest]
+    return found
+
+
+def logical_bytes(session: Session) -> int:
+    """Guest-visible bytes of all images that are not deleted, each counted in full. For operators."""
+    query = select(func.coalesce(func.sum(Disk.data_bytes), 0)).join(Image).where(Image.state != ImageState.DELETED)
+    return int(session.exec(query).one())

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from models.exceptions import FieldInvalid, KeyReused, LeaseLost, NotVisible, OperationBusy
 from models.states import transition
+from models.store_tables import HeldDisk, StoreWriter
 from models.tables import Operation, utc_now
 from models.trail import Actor
 from models.validation import storable
@@ -145,21 +147,23 @@ def actor_of(operation: Operation) -> Actor:
 
 def bind_subject(session: Session, *, lease: Lease, subject_id: str) -> None:
     """Note which image or ECS the operation is about, in the transaction that creates it: a retry finds it here."""
-    operation = _held(session, lease=lease)
+    operation = require_lease(session, lease=lease)
+    if operation.subject_id != subject_id:
+        release_holds(session, operation_id=operation.id)  # of a subject that was deleted
     operation.subject_id = subject_id
     _save(session, operation)
 
 
 def heartbeat(session: Session, *, lease: Lease, lease_seconds: int = LEASE_SECONDS) -> None:
     """Hold the operation for another `lease_seconds`. Raises LeaseLost."""
-    operation = _held(session, lease=lease)
+    operation = require_lease(session, lease=lease)
     operation.lease_expires_at = utc_now() + timedelta(seconds=lease_seconds)
     _save(session, operation)
 
 
 def record_step(session: Session, *, lease: Lease, name: str, detail: Mapping[str, Any] | None = None) -> None:
     """Note that a step is done, with what the next attempt needs to skip it. Raises LeaseLost."""
-    operation = _held(session, lease=lease)
+    operation = require_lease(session, lease=lease)
     step = {"name": name, "at": utc_now().isoformat(), "attempt": operation.attempts, "detail": dict(detail or {})}
     # A new list: SQLAlchemy does not see changes inside a JSON value.
     operation.steps = [*operation.steps, step]
@@ -174,7 +178,8 @@ def step_detail(operation: Operation, *, name: str) -> dict[str, Any] | None:
 
 def finish(session: Session, *, lease: Lease, result: Mapping[str, Any]) -> Operation:
     """Done: the same key gives this result from now on. Raises LeaseLost."""
-    operation = _held(session, lease=lease)
+    operation = require_lease(session, lease=lease)
+    release_holds(session, operation_id=operation.id)
     values = {"result": dict(result), "finished_at": utc_now()}
     transition(session, subject=operation, new=OperationState.DONE, by=actor_of(operation), values=values)
     return operation
@@ -182,10 +187,19 @@ def finish(session: Session, *, lease: Lease, result: Mapping[str, Any]) -> Oper
 
 def fail(session: Session, *, lease: Lease, code: str, message: str) -> Operation:
     """Given up for now: the same key tries again. Raises LeaseLost."""
-    operation = _held(session, lease=lease)
+    operation = require_lease(session, lease=lease)
+    session.exec(
+        delete(StoreWriter).where(col(StoreWriter.operation_id) == operation.id)
+    )  # its holds stay for the next attempt
     values = {"error_code": code, "error_message": storable(message), "finished_at": utc_now()}
     transition(session, subject=operation, new=OperationState.FAILED, by=actor_of(operation), values=values)
     return operation
+
+
+def release_holds(session: Session, *, operation_id: str) -> None:
+    """The operation writes nothing and keeps no disk for itself any more."""
+    session.exec(delete(StoreWriter).where(col(StoreWriter.operation_id) == operation_id))
+    session.exec(delete(HeldDisk).where(col(HeldDisk.operation_id) == operation_id))
 
 
 def _lease_columns(owner: Owner, *, seconds: int) -> dict[str, Any]:
@@ -247,7 +261,8 @@ def _owner_in(held: Mapping[str, Any]) -> Owner:
     return Owner(held["lease_host"], held["lease_pid"], held["lease_started"])
 
 
-def _held(session: Session, *, lease: Lease) -> Operation:
+def require_lease(session: Session, *, lease: Lease) -> Operation:
+    """The operation that the lease is for, which stays so until the caller's transaction ends. Raises LeaseLost."""
     query = select(Operation).where(
         Operation.id == lease.operation_id,
         Operation.lease_token == lease.token,

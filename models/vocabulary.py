@@ -121,3 +121,11 @@ class Purpose(StrEnum):
     PUBLISH = "publish"
     PUBLIC = "public"
     RESCAN = "rescan"
+
+
+class Fate(StrEnum):
+    """What a garbage collector did with an object's name: anyone may take back what is published, nobody what is granted."""
+
+    PUBLISHED = "published"
+    GRANTED = "granted"
+    DELETED = "deleted"

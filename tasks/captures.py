@@ -34,6 +34,7 @@ from tasks.engine.guests.domain_xml import target_name
 from tasks.engine.settings import load_settings
 from tasks.files import remove_scratch
 from tasks.guests import files_of, own_here, require_built
+from tasks.ledgers import CatalogLedger
 from tasks.moments import STORED, Moment, Shot, chosen_disks
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import Progress, log
@@ -61,25 +62,32 @@ def queue_capture(saga: Saga, ecs_id: str, name: str, whole: bool, options: Capt
         return image.id
 
 
-def stored(saga: Saga) -> list[DiskFacts] | None:
-    """The disks that an earlier attempt stored before it failed; that moment is kept, and the ECS not needed again."""
+def stored(saga: Saga, image_id: str) -> list[DiskFacts] | None:
+    """The disks that an earlier attempt stored for this image before it failed; that moment is kept, and the ECS not needed
+    again. Nothing keeps those of an image that was deleted."""
     detail = recorded(saga, STORED)
-    if detail is None:
+    if detail is None or detail.get("image_id") != image_id:
         return None
     release_lock(saga)
     return TypeAdapter(list[DiskFacts]).validate_python(detail["disks"])
 
 
 @task(**RETRIED, task_run_name="store disk {shot.index}")
-def store_disk(ecs_id: str, moment: Moment, shot: Shot) -> DiskFacts:
+def store_disk(saga: Saga, ecs_id: str, moment: Moment, shot: Shot) -> DiskFacts:
     """Read what changed of one disk, send what the store lacks of it, then its manifest. Again is a resume."""
     objects = images_bucket()
     store = ChunkStore(objects)
     parent = get_manifest(objects, ManifestDigest(shot.parent)) if shot.parent else None
     progress = Progress(f"Capture disk {shot.index}", total=shot.virtual_size)
     with _reader(moment, shot, parent, store) as reader:
-        threads = load_settings().import_threads
-        done = ingest(reader, store, threads=threads, parent=parent, on_progress=partial(_watch, ecs_id, moment, progress))
+        done = ingest(
+            reader,
+            store,
+            CatalogLedger(saga.held),
+            threads=load_settings().import_threads,
+            parent=parent,
+            on_progress=partial(_watch, ecs_id, moment, progress),
+        )
     progress.finish(done.virtual_size)
     log.info("Disk %d: %s", shot.index, described(shot, done))
     return facts_of(done, index=shot.place, kind=shot.kind, parent_stored=shot.parent_stored)

@@ -10,6 +10,7 @@ from prefect import task
 from models.facts import DiskFacts
 from models.vocabulary import DiskKind
 from tasks.engine.blobs.chunks import ChunkStore
+from tasks.engine.blobs.fetching import fetch
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import get_manifest
 from tasks.engine.blobs.pipeline import Progress as IngestProgress
@@ -19,6 +20,7 @@ from tasks.engine.inspection.sniff import BootLayout, sniff
 from tasks.engine.serving.exports import DiskExport
 from tasks.engine.settings import load_settings
 from tasks.files import SourceDisk, scratch_of
+from tasks.ledgers import CatalogLedger
 from tasks.policies import RETRIED
 from tasks.progress import Progress
 from tasks.resources import images_bucket
@@ -31,7 +33,8 @@ def store_disk(saga: Saga, disk: SourceDisk) -> DiskFacts:
     store = ChunkStore(images_bucket())
     progress = Progress(f"Transfer disk {disk.index}", total=disk.virtual_size)
     with open_disk(disk.window, disk.finding, scratch=scratch_of(saga)) as reader:
-        done = ingest(reader, store, threads=load_settings().import_threads, on_progress=partial(_show, progress))
+        ledger = CatalogLedger(saga.held)
+        done = ingest(reader, store, ledger, threads=load_settings().import_threads, on_progress=partial(_show, progress))
     progress.finish(done.virtual_size)
     bootable = disk.index == 0 and boot_layout(done.manifest_digest).kind == "system"
     return DiskFacts(
@@ -67,3 +70,10 @@ def stored_disk(digest: ManifestDigest) -> tuple[Manifest, Callable[[int, int], 
         return bytes(buffer)
 
     return manifest, read
+
+
+def require_whole(digest: str) -> None:
+    """Read every chunk of a stored disk. Raises Missing or Damaged for the first that is not as it should be."""
+    objects = images_bucket()
+    for _ in fetch(get_manifest(objects, ManifestDigest(digest)), ChunkStore(objects), threads=load_settings().import_threads):
+        pass

@@ -25,6 +25,7 @@ from tasks.engine.inspection.guestfs import InspectionLimits
 from tasks.engine.settings import load_settings
 from tasks.exports import require_server
 from tasks.files import scratch_of
+from tasks.ledgers import CatalogLedger
 from tasks.policies import RETRIED
 from tasks.progress import log
 from tasks.resources import catalog, images_bucket
@@ -43,7 +44,7 @@ def generalize_disks(saga: Saga, image_id: str, disks: list[DiskFacts]) -> list[
     overlays = [_overlay(scratch_of(saga) / f"generalised-{disk.index}.qcow2", disk) for disk in disks]
     done = generalize(overlays, InspectionLimits(kvm=accelerator().kind == "kvm", timeout_seconds=SECONDS))
     log.info("Generalised: %d paths removed, %d could not be", len(done.removed) + done.more, len(done.skipped))
-    changed = [_store(overlay, disk) for overlay, disk in zip(overlays, disks, strict=True)]
+    changed = [_store(saga, overlay, disk) for overlay, disk in zip(overlays, disks, strict=True)]
     with catalog(write=True) as session:
         image = own_image(session, account=saga.account, image_id=image_id)
         record_guest(session, image=image, detected=guest_facts(done.facts))
@@ -60,14 +61,15 @@ def _overlay(path: Path, disk: DiskFacts) -> Path:
     return path
 
 
-def _store(overlay: Path, disk: DiskFacts) -> DiskFacts:
+def _store(saga: Saga, overlay: Path, disk: DiskFacts) -> DiskFacts:
     """The captured disk with what the overlay changed of it."""
     objects = images_bucket()
     store = ChunkStore(objects)
     parent = get_manifest(objects, ManifestDigest(disk.digest))
     size = disk.virtual_size
     with OverlayReader(overlay, virtual_size=size, base_size=size, base=partial(chunk_of, parent, store)) as reader:
-        done = ingest(reader, store, threads=load_settings().import_threads, parent=parent)
+        threads = load_settings().import_threads
+        done = ingest(reader, store, CatalogLedger(saga.held), threads=threads, parent=parent)
     return facts_of(done, index=disk.index, kind=disk.kind, parent_stored=disk.stored_bytes, new_bytes=disk.new_bytes)
 
 

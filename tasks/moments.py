@@ -108,7 +108,8 @@ def end_moment(saga: Saga, ecs_id: str, image_id: str, moment: Moment, disks: li
                 own = facts.model_copy(update={"index": shot.index})
                 record_checkpoint(session, ecs=ecs, name=moment.mark, facts=own)
         record_capture(session, image=image, consistency=moment.consistency, detail=capture_detail(moment, disks))
-        record_step(session, lease=saga.held, name=STORED, detail={"disks": [disk.model_dump(mode="json") for disk in disks]})
+        detail = {"image_id": image_id, "disks": [disk.model_dump(mode="json") for disk in disks]}
+        record_step(session, lease=saga.held, name=STORED, detail=detail)
         kept = {disk.checkpoint for disk in ecs.disks if disk.checkpoint}
     if moment.socket is not None:
         with hypervisor() as host:

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from models.images import get_image
 from models.licences import require_exportable
 from models.vocabulary import ImageState
+from tasks.disks import require_whole
 from tasks.engine.disks.convert import export_disk
 from tasks.engine.disks.formats import DiskFormat
-from tasks.engine.errors import RequestRefused, StateRefused
+from tasks.engine.errors import HostUnavailable, RequestRefused, StateRefused
 from tasks.exports import backing_of, require_server
 from tasks.files import remove_scratch, scratch_of
 from tasks.policies import ONCE, RETRIED
@@ -55,14 +56,18 @@ def write_file(saga: Saga, image_id: str, index: int, format: ExportFormat, to: 
     target.unlink(missing_ok=True)
     backing = backing_of(disk)
     progress = Progress(f"Write {format.value}", total=disk.virtual_size)
-    export_disk(
-        nbd_socket=backing.socket,
-        export_name=backing.export,
-        virtual_size=disk.virtual_size,
-        format=DiskFormat(format.value),
-        destination=target,
-        progress=lambda share: progress(int(share * disk.virtual_size)),
-    )
+    try:
+        export_disk(
+            nbd_socket=backing.socket,
+            export_name=backing.export,
+            virtual_size=disk.virtual_size,
+            format=DiskFormat(format.value),
+            destination=target,
+            progress=lambda share: progress(int(share * disk.virtual_size)),
+        )
+    except HostUnavailable:
+        require_whole(backing.export)  # a reader of NBD learns of a damaged chunk no more than that it could not be read
+        raise
     return target
 
 

@@ -83,6 +83,14 @@ Flavor = Annotated[str, Field(min_length=1, max_length=63), Help("Size of the gu
 Whole = Annotated[bool, Help("All disks of the ECS at one point in time, instead of its system disk alone.")]
 DryRun = Annotated[bool, Help("Change nothing: say what would be done.")]
 RemoveStrangers = Annotated[bool, Help("Also remove domains and files of this host that the catalog does not know.")]
+Collects = Annotated[bool, Help("Delete what nothing needs; without it the run only says what it would delete.")]
+KeepHours = Annotated[
+    float,
+    Field(ge=0, le=24 * 365),
+    Help("Keep objects that are younger than this, so that imports that were broken off need not send them again."),
+]
+Adopt = Annotated[bool, Help("Take over a bucket that is marked as another catalog's, or not marked and full.")]
+Everything = Annotated[bool, Help("Read every chunk now, not only the share that is due.")]
 Generalize = Annotated[
     bool,
     Help("Remove the guest's identity: host keys, machine-id, cloud-init state, logs, shell history, leases."),

@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _images(nouns, common)
     _ecs(nouns, common)
     _series(nouns, common)
+    _store(nouns, common)
     add_market(nouns, common)
     return parser
 
@@ -189,3 +190,18 @@ def _series(nouns: Any, common: argparse.ArgumentParser) -> None:
     run.add_argument("--verify", choices=("boot", "none"), default="boot", help="boot each before it is active (default)")
     run.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
     series.add("list", "flows.commands.series:list_all", "list your series and what they occupy")
+
+
+def _store(nouns: Any, common: argparse.ArgumentParser) -> None:
+    store = Nouns(nouns, common, "store", "chunks and manifests in the object store (operators only)")
+    store.add("stats", "flows.commands.store:stats", "logical, unique and stored bytes")
+    verify = store.add("verify", "flows.commands.store:verify", "look for what is damaged or missing")
+    verify.add_argument("--all", action="store_true", help="read every chunk, not only the share that is due")
+    collect = store.add("gc", "flows.commands.store:collect", "find what nothing needs")
+    collect.add_argument("--apply", action="store_true", help="delete it; without it nothing is changed")
+    collect.add_argument(
+        "--keep-hours", type=float, default=24, metavar="N", help="keep objects younger than this (default: 24)"
+    )
+    collect.add_argument("--adopt", action="store_true", help="take over a bucket that is marked as another catalog's")
+    for parser in (verify, collect):
+        parser.add_argument("--detach", action="store_true", help="hand the run to a worker and return")

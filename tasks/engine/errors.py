@@ -13,7 +13,7 @@ ImsError
 │   ├── CaptureRefused      capture.<reason>   the ECS or its disks cannot be captured as asked
 │   └── Damaged             store.damaged      stored bytes do not match their name
 └── Unavailable             transient: try again (exit 3)
-    ├── StoreUnavailable    store.unavailable
+    ├── StoreUnavailable    store.unavailable, store.collected
     ├── CatalogUnavailable  catalog.unavailable
     ├── PrefectUnavailable  prefect.unavailable
     ├── HostUnavailable     host.<reason>      libvirt, QEMU, nbdkit, disk space on this host

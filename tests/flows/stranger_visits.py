@@ -67,6 +67,7 @@ FLOWS: dict[str, list[Visit]] = {
     ],
     "capture-ecs": [run(ECS, NO_ECS, ecs="{it}", name="x")],
     "capture-series": [run(ECS, "capture.series", ecs=["{it}"], series=f"{MARK} nightly", apply=True)],
+    "collect-garbage": [run("", OPERATOR), run("", OPERATOR, apply=True, adopt=True)],
     "delete-ecs": [run(ECS, NO_ECS, ecs="{it}")],
     "delete-image": [run(IMAGE, NO_IMAGE, image="{it}")],
     "draw-lineage": [run(IMAGE, NO_IMAGE, image="{it}")],
@@ -86,6 +87,7 @@ FLOWS: dict[str, list[Visit]] = {
     "start-ecs": [run(ECS, NO_ECS, ecs="{it}")],
     "stop-ecs": [run(ECS, NO_ECS, ecs="{it}")],
     "subscribe-listing": [run(LISTING, NO_LISTING, listing="{it}", licence=DIGEST)],
+    "verify-store": [run("", OPERATOR)],
     "withdraw-share": [
         run(IMAGE, NO_IMAGE, image="{it}", accounts=[THIRD]),
         run("account", "member.not_found", image="{own_image}", accounts=["{it}"]),
@@ -168,6 +170,9 @@ COMMANDS: dict[str, list[Visit]] = {
     "reconcile": [say("", code=OPERATOR)],
     "series list": [say("")],
     "series run": [say("{it}", "ecs", "capture.series")],
+    "store gc": [say("", code=OPERATOR), say("--apply --adopt", code=OPERATOR)],
+    "store stats": [say("", code=OPERATOR)],
+    "store verify": [say("--all", code=OPERATOR)],
 }
 
 OF_THE_HOST = {

@@ -15,13 +15,10 @@ from models.ecs import (
     get_ecs,
     list_ecs,
     mark_ready,
-    mark_standalone,
     move_ecs,
-    referenced_digests,
 )
 from models.exceptions import FieldInvalid, NameInvalid, NotVisible, TransitionRefused
 from models.image_changes import record_disk
-from models.images import delete_image
 from models.states import transition
 from models.tables import GIB, Ecs
 from models.trail import Actor
@@ -138,25 +135,3 @@ def test_deleted_ecs_is_gone_from_lists_and_host(catalog: Catalog) -> None:
         assert session.get_one(Ecs, ecs.id).deleted_at is not None
         with pytest.raises(NotVisible):
             get_ecs(session, account="alice", ecs_id=ecs.id)
-
-
-def test_digests_stay_referenced_while_an_ecs_lies_over_them(catalog: Catalog) -> None:
-    with catalog.write() as session:
-        image = catalog.active(session, digest="c" * 64)
-        ecs = catalog.building(session, image)
-        mark_ready(session, ecs=ecs, readiness=READY, by=ALICE)
-        delete_image(session, image_id=image.id, by=ALICE)
-        assert referenced_digests(session) == {"c" * 64}
-        delete_ecs(session, ecs=ecs, by=ALICE)
-        assert referenced_digests(session) == set()
-
-
-def test_standalone_ecs_needs_no_digest(catalog: Catalog) -> None:
-    with catalog.write() as session:
-        image = catalog.active(session)
-        ecs = catalog.building(session, image)
-        mark_ready(session, ecs=ecs, readiness=READY, by=ALICE)
-        mark_standalone(session, ecs=ecs)
-        assert referenced_digests(session) == {"a" * 64}
-        delete_image(session, image_id=image.id, by=ALICE)
-        assert referenced_digests(session) == set()

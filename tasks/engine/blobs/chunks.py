@@ -90,9 +90,9 @@ class ChunkStore:
         sizes = ((digest, presence.size(chunk_key(digest))) for digest in digests)
         return {digest: size for digest, size in sizes if size is not None}
 
-    def presence(self) -> Presence:
+    def presence(self, damaged: frozenset[str] = frozenset()) -> Presence:
         """What one run asks before it relies on a stored chunk; not to be kept longer than that run."""
-        return Presence(self.objects, prefix=CHUNK_PREFIX)
+        return Presence(self.objects, prefix=CHUNK_PREFIX, damaged=damaged)
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         if not hasattr(self._contexts, "compressor"):

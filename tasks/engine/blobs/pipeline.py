@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tasks.engine.blobs.chunks import ChunkDigest, ChunkStore, chunk_digest, chunk_key
 from tasks.engine.blobs.heritage import Heritage
+from tasks.engine.blobs.keeping import Ledger, keep
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest, ManifestDraft
 from tasks.engine.blobs.manifests import put_manifest
 from tasks.engine.blobs.presence import Presence
@@ -56,19 +57,20 @@ class Ingested:
 def ingest(
     reader: DiskReader,
     store: ChunkStore,
+    ledger: Ledger,
     *,
     threads: int,
     parent: Manifest | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Ingested:
-    """Store the disk's chunks, then its manifest. The first failure of any thread stops all and is raised.
+    """Store the disk's chunks, then its manifest, and hold it. The first failure of any thread stops all and is raised.
 
-    With `parent`, which must be stored and stay so, the reader's pending chunks are those that may differ from it.
+    With `parent`, which must be stored, the reader's pending chunks are those that may differ from it.
 
     `on_progress` is called in the caller's thread twice a second and at the end; what it raises cancels the run, as does
     an exception in the caller's thread by a signal. All threads have ended when this returns or raises.
     """
-    run = _Run(reader, store, parent)
+    run = _Run(reader, store, ledger, parent)
     workers = [threading.Thread(target=run.work, name=f"ingest-{number}") for number in range(threads)]
     try:
         for worker in workers:
@@ -89,10 +91,11 @@ def ingest(
 class _Run:
     """What the threads of one ingest share."""
 
-    def __init__(self, reader: DiskReader, store: ChunkStore, parent: Manifest | None) -> None:
+    def __init__(self, reader: DiskReader, store: ChunkStore, ledger: Ledger, parent: Manifest | None) -> None:
         self.progress = Progress(reader.virtual_size)
         self._store = store
-        self._presence: Presence = store.presence()
+        self._ledger = ledger
+        self._presence: Presence = store.presence(ledger.register())
         self._pending: Iterator[PendingChunk] = reader.pending_chunks()
         self._draft = ManifestDraft(reader.virtual_size)
         self._heritage = Heritage(parent, virtual_size=reader.virtual_size)
@@ -117,11 +120,12 @@ class _Run:
             self.stop()
 
     def finish(self) -> Ingested:
-        """Store the manifest, every chunk being stored."""
+        """Store the manifest, every chunk being stored, and hold it."""
         if self._failure:
             raise self._failure
         manifest = self._draft.finish()
         digest = put_manifest(self._store.objects, manifest)
+        keep(self._store, self._ledger, manifest, digest, sent=self._sizes.__contains__)
         came, left = self._heritage.turnover(manifest)
         renewed = sum(map(self._sizes.__getitem__, came)) - sum(map(self._stored_size, left))
         done = self.progress

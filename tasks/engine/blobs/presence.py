@@ -44,13 +44,14 @@ class _Page:
 class Presence:
     """What was stored when it was asked about, remembered for one run. Safe to share between threads.
 
-    A run that relies on an answer must be known to the garbage collector from before its first question until its
-    manifest is stored: this class is the one place where that is decided.
+    A run that relies on an answer registers before its first question and holds its disk in the end: `keeping.py`.
+    What is in `damaged` counts as absent, so that it is sent again.
     """
 
-    def __init__(self, objects: ObjectStore, *, prefix: str) -> None:
+    def __init__(self, objects: ObjectStore, *, prefix: str, damaged: frozenset[str] = frozenset()) -> None:
         self._objects = objects
         self._prefix = prefix
+        self._damaged = damaged
         self._pages: dict[str, _Page] = {}
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
@@ -58,6 +59,8 @@ class Presence:
 
     def size(self, key: str) -> int | None:
         """Stored size of chunk `key` in bytes, or None where it is absent."""
+        if key in self._damaged:
+            return None
         page = self._page(self._prefix)
         if page.answers(key):
             return page.size(key)

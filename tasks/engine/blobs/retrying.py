@@ -29,6 +29,11 @@ class RetryingObjects:
         self._inner = inner
         self._patience = patience
 
+    @property
+    def once(self) -> ObjectStore:
+        """The store itself, for a call that must not be repeated unseen."""
+        return self._inner
+
     def ping(self) -> None:
         self._patiently(self._inner.ping)
 

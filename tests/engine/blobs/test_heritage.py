@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tasks.engine.blobs.chunks import ChunkStore, chunk_digest
 from tasks.engine.blobs.heritage import Heritage
+from tasks.engine.blobs.keeping import Uncollected
 from tasks.engine.blobs.manifest import manifest_of
 from tasks.engine.blobs.manifests import get_manifest
 from tasks.engine.blobs.memory import MemoryObjects
@@ -107,8 +108,10 @@ def families(draw: st.DrawFn) -> tuple[Disk, Disk]:
 
 def stored(parent: Disk, child: Disk, store: ChunkStore, *, threads: int = 2) -> tuple[Ingested, Ingested]:
     """The parent whole, then the child over it."""
-    first = ingest(parent.whole(), store, threads=threads)
-    return first, ingest(child, store, threads=threads, parent=get_manifest(store.objects, first.manifest_digest))
+    first = ingest(parent.whole(), store, Uncollected(), threads=threads)
+    return first, ingest(
+        child, store, Uncollected(), threads=threads, parent=get_manifest(store.objects, first.manifest_digest)
+    )
 
 
 def chunk_keys(objects: MemoryObjects) -> set[str]:
@@ -122,7 +125,7 @@ def chunk_keys(objects: MemoryObjects) -> set[str]:
 def test_read_where_changed_is_the_same_as_read_whole(family: tuple[Disk, Disk], threads: int) -> None:
     parent, child = family
     first, over = stored(parent, child, ChunkStore(MemoryObjects()), threads=threads)
-    whole = ingest(child.whole(), ChunkStore(MemoryObjects()), threads=threads)
+    whole = ingest(child.whole(), ChunkStore(MemoryObjects()), Uncollected(), threads=threads)
     assert over.manifest_digest == whole.manifest_digest
     assert first.stored_bytes + over.stored_bytes == whole.stored_bytes
     assert (over.chunks, over.data_bytes, over.virtual_size) == (whole.chunks, whole.data_bytes, whole.virtual_size)
@@ -143,7 +146,7 @@ def test_inherited_chunks_and_those_read_add_up(family: tuple[Disk, Disk]) -> No
 def test_nothing_that_is_stored_is_put_again(family: tuple[Disk, Disk]) -> None:
     parent, child = family
     objects = CountingObjects()
-    ingest(parent.whole(), ChunkStore(objects), threads=2)
+    ingest(parent.whole(), ChunkStore(objects), Uncollected(), threads=2)
     before, objects.puts = chunk_keys(objects), []
     _, over = stored(parent, child, ChunkStore(objects))
     sent = [key for key in objects.puts if key.startswith("chunks/")]
@@ -168,9 +171,9 @@ def test_chunk_that_only_the_parent_vouches_for_is_not_asked_about() -> None:
             raise AssertionError(prefix)
 
     parent = disk_of([1, 2])
-    first = ingest(parent.whole(), ChunkStore(MemoryObjects()), threads=1)
+    first = ingest(parent.whole(), ChunkStore(MemoryObjects()), Uncollected(), threads=1)
     manifest = manifest_of(parent.virtual_size, [(i, chunk_digest(filled(i + 1, CHUNK_SIZE))) for i in range(2)])
-    over = ingest(changed(parent, {0: 1}), ChunkStore(Deaf()), threads=1, parent=manifest)
+    over = ingest(changed(parent, {0: 1}), ChunkStore(Deaf()), Uncollected(), threads=1, parent=manifest)
     assert (over.manifest_digest, over.new_chunks, over.inherited_chunks) == (first.manifest_digest, 0, 1)
 
 

@@ -26,6 +26,7 @@ import pytest
 
 from deployments.sample_guest.disk import ROOT_START
 from tasks.engine.blobs.chunks import ChunkStore
+from tasks.engine.blobs.keeping import Uncollected
 from tasks.engine.blobs.manifest import Manifest
 from tasks.engine.blobs.manifests import get_manifest
 from tasks.engine.blobs.memory import MemoryObjects
@@ -165,7 +166,7 @@ def taken(guest: Guest, name: str, *since: str, consistency: Wish = "best") -> I
 def stored(reader: DiskReader, parent: Manifest | None = None) -> Manifest:
     store = ChunkStore(MemoryObjects())
     with reader:
-        return get_manifest(store.objects, ingest(reader, store, threads=2, parent=parent).manifest_digest)
+        return get_manifest(store.objects, ingest(reader, store, Uncollected(), threads=2, parent=parent).manifest_digest)
 
 
 def whole(made: Point) -> Manifest:
