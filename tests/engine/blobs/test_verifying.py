@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_pipeline import DictReader, content
 
@@ -80,6 +80,7 @@ def test_any_flipped_bit_is_found_with_all_that_it_harms_and_healed(
     truth = needing(store, digests)
     key = data.draw(st.sampled_from(sorted(truth)))
     flip(store, key, bit=data.draw(st.integers(0, 8 * 4000)))
+    assume(recheck(store, [key]))  # zstd's header has bits, such as the window's, that change nothing of what is read
     done = seen(store, digests, folder)
     assert set(done.found) == {key}
     assert harmed(store, digests, done.found) == {key: truth[key]}
