@@ -45,16 +45,24 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running_s3(folder: Path) -> Iterator[S3Server]:
-    """SeaweedFS on loopback with its own ports, keys and data folder; gone when the block ends."""
+def running_s3(folder: Path, *options: str, ca_file: Path | None = None) -> Iterator[S3Server]:
+    """SeaweedFS on loopback with its own ports, keys and data folder, under TLS where `options` name a certificate and
+    `ca_file` its authority; gone when the block ends.
+    """
     ports = free_ports(2 * len(SERVICES))
     flags = [f"-{service}={port}" for service, port in zip(SERVICES, ports, strict=False)]
     flags += [f"-{service}.grpc={port}" for service, port in zip(SERVICES, ports[len(SERVICES) :], strict=True)]
-    address = S3Address(f"127.0.0.1:{ports[SERVICES.index('s3.port')]}", "tests", secrets.token_hex(16))
+    address = S3Address(
+        f"127.0.0.1:{ports[SERVICES.index('s3.port')]}",
+        "tests",
+        secrets.token_hex(16),
+        secure=ca_file is not None,
+        ca_file=str(ca_file) if ca_file else None,
+    )
     environment = os.environ | {"AWS_ACCESS_KEY_ID": address.access_key, "AWS_SECRET_ACCESS_KEY": address.secret_key}
     command = [WEED, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false"]
     command += [*flags, "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false"]
-    command += ["-webdav=false", f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock"]
+    command += [*options, "-webdav=false", f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock"]
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
