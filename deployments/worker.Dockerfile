@@ -1,0 +1,25 @@
+# The one image of the stack: workers, and Prefect's servers with the same pinned versions. No secret is in it.
+#   docker build --file deployments/worker.Dockerfile --tag ims:local .
+FROM debian:12.11-slim
+
+ENV DEBIAN_FRONTEND=noninteractive \
+    LANG=C.UTF-8 \
+    PATH=/opt/ims/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /opt/ims
+
+# What is installed changes more seldom than the code: setup.sh needs these alone, and empty packages to install in place.
+COPY pyproject.toml constraints.txt README.md ./
+COPY deployments/setup.sh deployments/debian-packages.txt deployments/
+RUN mkdir flows tasks models \
+    && deployments/setup.sh --service \
+    && rm -rf /var/lib/apt/lists/* /root/.cache
+
+COPY prefect.yaml ./
+COPY models models
+COPY tasks tasks
+COPY flows flows
+COPY deployments deployments
+
+HEALTHCHECK --interval=30s --timeout=10s --start-period=180s CMD ["ims", "status", "--json"]
+CMD ["/opt/ims/deployments/stack/run-host.sh"]
