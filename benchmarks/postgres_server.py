@@ -47,7 +47,12 @@ class PostgresServer:
     @property
     def url(self) -> str:
         """Address of the database `postgres`, for its superuser, on the unix socket."""
-        return f"postgresql://postgres@/postgres?host={self.folder}"
+        return f"postgresql://postgres@/postgres?host={self.folder}&port={self.port}"
+
+    @property
+    def port(self) -> int:
+        """Of its socket; it listens on TCP where the settings say so."""
+        return int(dict(setting.split("=", 1) for setting in self.settings).get("port", "5432"))
 
     def start(self) -> None:
         options = ["-k", self.folder, "-c", "listen_addresses=", "-F", "-c", "full_page_writes=off"]
@@ -55,7 +60,7 @@ class PostgresServer:
         command = _postgres("postgres", "-D", f"{self.folder}/data", *options)
         with open(f"{self.folder}/log", "ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-        _wait_for(self.process, folder=self.folder)
+        _wait_for(self.process, folder=self.folder, port=self.port)
 
     def stop(self) -> None:
         """End it at once; who is connected is thrown out."""
@@ -82,11 +87,11 @@ def run_server(*settings: str) -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
-def _wait_for(server: subprocess.Popen[bytes], *, folder: str) -> None:
+def _wait_for(server: subprocess.Popen[bytes], *, folder: str, port: int) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            psycopg.connect(host=folder, user="postgres").close()
+            psycopg.connect(host=folder, port=port, user="postgres").close()
             return
         except psycopg.OperationalError:
             if server.poll() is not None or time.monotonic() > deadline:

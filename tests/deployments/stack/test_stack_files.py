@@ -84,7 +84,9 @@ def test_service_says_how_it_is(name: str) -> None:
 
 
 def test_both_prefect_servers_are_the_same_and_only_one_process_has_the_services() -> None:
-    assert SERVICES["prefect-api-1"] == SERVICES["prefect-api-2"]
+    first, second = SERVICES["prefect-api-1"], SERVICES["prefect-api-2"]
+    assert {**first, "environment": None} == {**second, "environment": None}
+    assert second["environment"] == {**first["environment"], "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false"}
     assert SERVICES["prefect-api-1"]["command"] == ["prefect", "server", "start", "--no-services"]
     assert SERVICES["prefect-services"]["environment"] == SERVICES["prefect-api-1"]["environment"]
 

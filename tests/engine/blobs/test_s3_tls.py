@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import S3Server, running_s3
+from s3_servers import S3Server, running_s3
 
 from deployments import __file__ as deployments
 from tasks.engine.blobs.s3 import S3Address, open_bucket
