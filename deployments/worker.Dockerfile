@@ -8,18 +8,14 @@ ENV DEBIAN_FRONTEND=noninteractive \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/ims
 
-# What is installed changes more seldom than the code: setup.sh needs these alone, and empty packages to install in place.
-COPY pyproject.toml constraints.txt README.md ./
-COPY deployments/setup.sh deployments/debian-packages.txt deployments/
-RUN mkdir flows tasks models \
-    && deployments/setup.sh --service \
-    && rm -rf /var/lib/apt/lists/* /root/.cache
-
-COPY prefect.yaml ./
+# The code before the installation, which is in place: an empty folder would be taken for another kind of package.
+COPY pyproject.toml constraints.txt README.md prefect.yaml ./
 COPY models models
 COPY tasks tasks
 COPY flows flows
 COPY deployments deployments
+RUN deployments/setup.sh --service \
+    && rm -rf /var/lib/apt/lists/* /root/.cache
 
 HEALTHCHECK --interval=30s --timeout=10s --start-period=180s CMD ["ims", "status", "--json"]
 CMD ["/opt/ims/deployments/stack/run-host.sh"]
