@@ -7,25 +7,35 @@ What stands for what, and what was not run (MinIO, the containers): `running.py`
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from running import BUCKETS, Stack, await_that, log_of, running_stack
 
 from deployments import embedded
+from flows.cli import main
 from tasks.engine.blobs.manifests import manifest_key
 from tasks.engine.blobs.objects import Missing
 from tasks.engine.blobs.s3 import open_bucket
 from tasks.engine.errors import StateRefused
 from tasks.engine.settings import load_settings
+from tasks.resources import _engine
 
 pytestmark = pytest.mark.server
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -53,15 +63,33 @@ def host(stack: Stack) -> Iterator[Path]:
         try:
             status = embedded.up(load_settings())
             assert status.all_running, status
-            yield home
+            with prefect_at(stack):
+                yield home
         finally:
+            _engine(load_settings().catalog_url).dispose()
             embedded.down(load_settings())
 
 
+@contextmanager
+def prefect_at(stack: Stack) -> Iterator[None]:
+    """Point this process's Prefect at the stack, whenever it was imported, and spare each flow the wait for its heartbeat."""
+    updates = {
+        PREFECT_API_URL: stack.api_url,
+        PREFECT_API_AUTH_STRING: stack.env["IMS_PREFECT_AUTH"],
+        PREFECT_API_SSL_CERT_FILE: str(stack.ca_file),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with temporary_settings(updates):
+        yield
+
+
 def ims(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments, "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr[-2000:])
-    return dict(json.loads(done.stdout))
+    """A command of `ims` that must succeed, in this process, which saves its imports."""
+    printed, said = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(said):
+        status = main([*arguments, "--json"])
+    assert status == 0, (arguments, printed.getvalue(), said.getvalue()[-2000:])
+    return dict(json.loads(printed.getvalue()))
 
 
 def start_import(home: Path, name: str) -> str:
@@ -141,7 +169,7 @@ def catalog_url(stack: Stack) -> str:
 
 
 def import_here(home: Path, name: str) -> dict[str, Any]:
-    """Import a disk in a process of its own; the same disk again where it was made before."""
+    """Import a disk without a worker; the same disk again where it was made before."""
     disk = home / f"{name}.raw"
     if not disk.exists():
         disk.write_bytes(os.urandom(2 << 20))
