@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -26,34 +27,71 @@ def _postgres(*command: str) -> list[str]:
 
 
 @contextmanager
-def run_postgres() -> Iterator[str]:
-    """A fresh server, quick because it never syncs; yields the address of its database `postgres`."""
+def run_postgres(*settings: str) -> Iterator[str]:
+    """A fresh server, quick because it never syncs; yields the address of its database `postgres`.
+
+    `settings` are more of the server's own, as `name=value`.
+    """
+    with run_server(*settings) as server:
+        yield server.url
+
+
+@dataclass
+class PostgresServer:
+    """A server that can be stopped and started again in the middle of a test."""
+
+    folder: str
+    settings: tuple[str, ...]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the database `postgres`, for its superuser, on the unix socket."""
+        return f"postgresql://postgres@/postgres?host={self.folder}&port={self.port}"
+
+    @property
+    def port(self) -> int:
+        """Of its socket; it listens on TCP where the settings say so."""
+        return int(dict(setting.split("=", 1) for setting in self.settings).get("port", "5432"))
+
+    def start(self) -> None:
+        options = ["-k", self.folder, "-c", "listen_addresses=", "-F", "-c", "full_page_writes=off"]
+        options += [word for setting in self.settings for word in ("-c", setting)]
+        command = _postgres("postgres", "-D", f"{self.folder}/data", *options)
+        with open(f"{self.folder}/log", "ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        _wait_for(self.process, folder=self.folder, port=self.port)
+
+    def stop(self) -> None:
+        """End it at once; who is connected is thrown out."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=30)
+            self.process = None
+
+
+@contextmanager
+def run_server(*settings: str) -> Iterator[PostgresServer]:
+    """The server itself, running; gone when the block ends."""
     folder = tempfile.mkdtemp(prefix="ims-postgres-")
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-    data = ["-D", f"{folder}/data"]
-    initdb = _postgres("initdb", *data, "-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
-    server = None
+    initdb = _postgres("initdb", "-D", f"{folder}/data", "-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
+    server = PostgresServer(folder, settings)
     try:
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder)
-        with open(f"{folder}/log", "wb") as log:
-            options = ["-k", folder, "-c", "listen_addresses=", "-F", "-c", "full_page_writes=off"]
-            command = _postgres("postgres", *data, *options)
-            server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-        _wait_for(server, folder=folder)
-        yield f"postgresql://postgres@/postgres?host={folder}"
+        server.start()
+        yield server
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+        server.stop()
         shutil.rmtree(folder)
 
 
-def _wait_for(server: subprocess.Popen[bytes], *, folder: str) -> None:
+def _wait_for(server: subprocess.Popen[bytes], *, folder: str, port: int) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            psycopg.connect(host=folder, user="postgres").close()
+            psycopg.connect(host=folder, port=port, user="postgres").close()
             return
         except psycopg.OperationalError:
             if server.poll() is not None or time.monotonic() > deadline:

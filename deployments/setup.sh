@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: Debian packages, the Python environment, the sample guest's packages.
 # Each part is looked at first, so that a second run only looks. Called by `make setup`; starts no service.
+# With --service it leaves out what only tests, benchmarks and the demo need: for a host of the production stack.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
+extras=dev,redis
+[ "${1:-}" != --service ] || extras=redis
 cd "$root"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 missing_packages() {
     local wanted
-    wanted=$(sed 's/#.*//' deployments/debian-packages.txt | awk 'NF { print $1 }')
+    wanted=$(sed 's/#.*//' deployments/debian-packages.txt | awk -v extras="$extras" 'NF && (extras ~ /dev/ || $2 != "(tests)") { print $1 }')
     # shellcheck disable=SC2086  # one word a package
     comm -23 <(sort <<<"$wanted") \
         <(dpkg-query --show --showformat '${Package} ${db:Status-Status}\n' $wanted 2>/dev/null | awk '$2 == "installed" { print $1 }' | sort)
@@ -37,14 +40,14 @@ install_packages() {
 
 make_environment() {
     local stamp=$venv/.ims-stamp wanted
-    wanted=$(cat pyproject.toml constraints.txt deployments/setup.sh <(/usr/bin/python3 --version) | sha256sum)
+    wanted=$(cat pyproject.toml constraints.txt deployments/setup.sh <(/usr/bin/python3 --version) <(echo "$extras") | sha256sum)
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
     say "making the Python environment in $venv"
     /usr/bin/python3 -m venv --system-site-packages "$venv"
     "$venv/bin/pip" install --quiet --constraint constraints.txt pip setuptools wheel
     # Debian's own packages are visible for the bindings of libvirt, libnbd and libguestfs; everything pinned is installed
     # here as well, so that none of it is taken from there.
-    "$venv/bin/pip" install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+    "$venv/bin/pip" install --quiet --no-build-isolation --constraint constraints.txt --editable ".[$extras]"
     printf '%s\n' "$wanted" >"$stamp"
 }
 
@@ -64,4 +67,4 @@ fetch_sample_guest() {
 
 install_packages
 make_environment
-fetch_sample_guest
+[ "$extras" = redis ] || fetch_sample_guest

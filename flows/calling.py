@@ -68,9 +68,11 @@ def _plain(value: object) -> object:
 
 def _require_server() -> None:
     """One clear line instead of a long trace when the server is not there."""
-    url = os.environ.get("PREFECT_API_URL") or load_settings().prefect_api_url
+    settings = load_settings()
+    url = os.environ.get("PREFECT_API_URL") or settings.prefect_api_url
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=HEALTH_SECONDS):  # noqa: S310  # the operator's own address
+        context = settings.tls() if url.startswith("https:") else None
+        with urllib.request.urlopen(f"{url}/health", timeout=HEALTH_SECONDS, context=context):  # noqa: S310  # the operator's own address
             return
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise PrefectUnavailable(f"no Prefect server answers at {url}: {error}", remedy="Run `ims up`.") from error

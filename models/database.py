@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import ORMExecuteState
 from sqlmodel import Session
 
 from models.exceptions import CatalogUnreachable, FieldInvalid
@@ -53,12 +54,16 @@ def open_engine(url: str) -> Engine:
 def session_scope(engine: Engine, write: bool = False) -> Iterator[Session]:
     """One transaction: committed at the end when `write`, else read-only; rolled back on any error. Rows outlive it.
 
+    A read locks no row, whatever a query says: reads and writes share queries, and PostgreSQL refuses locks to a reader.
+
     Raises CatalogUnreachable when the database does not answer, stays locked, or has no catalog in it.
     """
     options = {"ims_write": write, "postgresql_readonly": not write}
     try:
         with Session(engine, expire_on_commit=False) as session:
             session.connection(execution_options=options)
+            if not write:
+                event.listen(session, "do_orm_execute", _without_lock)
             yield session
             if write:
                 session.commit()
@@ -85,6 +90,14 @@ def migrate(engine: Engine) -> None:
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _without_lock(state: ORMExecuteState) -> None:
+    statement: Any = state.statement
+    if state.is_select and getattr(statement, "_for_update_arg", None) is not None:
+        statement = statement._generate()  # SQLAlchemy has no public way to take FOR UPDATE back
+        statement._for_update_arg = None
+        state.statement = statement
 
 
 def _parse(url: str) -> URL:

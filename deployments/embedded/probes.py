@@ -9,7 +9,9 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from tasks.engine.settings import load_settings
 
 PROBE_SECONDS = 3.0
 
@@ -45,8 +47,7 @@ def unix_answers(path: Path) -> bool:
 
 def _ask(url: str, *, method: str, headers: dict[str, str], body: str | None) -> tuple[int, bytes] | None:
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=PROBE_SECONDS)
+    connection = _connection(parts)
     try:
         connection.request(method, parts.path or "/", body=body, headers=headers)
         response = connection.getresponse()
@@ -55,3 +56,10 @@ def _ask(url: str, *, method: str, headers: dict[str, str], body: str | None) ->
         return None
     finally:
         connection.close()
+
+
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, parts.port, timeout=PROBE_SECONDS, context=load_settings().tls())
+    return http.client.HTTPConnection(host, parts.port, timeout=PROBE_SECONDS)

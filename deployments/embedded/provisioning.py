@@ -11,32 +11,17 @@ import sys
 from deployments import registering
 from deployments.embedded.services import inherited_environment, log_path, tail
 from deployments.embedded.site import Site
-from tasks.engine.errors import PrefectUnavailable, StoreUnavailable
+from tasks.engine.blobs.opening import open_named_bucket
+from tasks.engine.errors import PrefectUnavailable
 from tasks.engine.settings import Settings
 
 REGISTER_SECONDS = 180
 
 
 def make_buckets(settings: Settings) -> None:
-    """Raises StoreUnavailable."""
-    from minio import Minio
-    from minio.error import MinioException
-    from urllib3.exceptions import HTTPError
-
-    client = Minio(
-        settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        secure=settings.s3_secure,
-        region=settings.s3_region,
-    )
-    try:
-        present = {bucket.name for bucket in client.list_buckets()}
-        for name in (settings.images_bucket, settings.inbox_bucket, settings.exports_bucket):
-            if name not in present:
-                client.make_bucket(name)
-    except (MinioException, HTTPError) as error:
-        raise StoreUnavailable(f"cannot make the buckets at {settings.s3_endpoint}: {error}") from error
+    """Raises StoreUnavailable, or StateRefused where these credentials may not."""
+    for name in (settings.images_bucket, settings.inbox_bucket, settings.exports_bucket):
+        open_named_bucket(settings, name).create()
 
 
 def register_deployments(site: Site) -> None:

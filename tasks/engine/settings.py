@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def default_home() -> Path:
@@ -43,6 +46,8 @@ class Settings(BaseSettings):
     exports_bucket: str = "ims-exports"
 
     prefect_api_url: str = "http://127.0.0.1:4200/api"
+    ca_file: Path | None = None
+    """PEM file of the authorities that sign the certificates of S3 and Prefect; the system's where there is none."""
 
     host: str = Field(default_factory=lambda: os.uname().nodename)
     libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
@@ -61,6 +66,12 @@ class Settings(BaseSettings):
     def catalog_url(self) -> str:
         """SQLAlchemy address of the catalog: SQLite under IMS_HOME unless database_url names a server."""
         return self.database_url or f"sqlite:///{self.home / 'catalog.db'}"
+
+    def tls(self) -> ssl.SSLContext:
+        """Believes servers that `ca_file` or the system vouches for. Raises OSError where it cannot be read."""
+        import ssl
+
+        return ssl.create_default_context(cafile=self.ca_file)
 
     @property
     def prefect_ui(self) -> str:

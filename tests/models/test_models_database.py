@@ -19,6 +19,7 @@ from models.accounts import create_account, list_accounts
 from models.database import migrate, open_engine, session_scope
 from models.exceptions import CatalogUnreachable, FieldInvalid, NameInvalid
 from models.flavors import get_flavor, list_flavors
+from models.images import own_image
 from models.tables import Image, Row
 from models.trail import Actor
 
@@ -44,6 +45,15 @@ def test_migrate_in_four_processes_at_once(empty_url: str) -> None:
     with session_scope(engine) as session:
         assert get_flavor(session, name="small").memory_mib == 1024
     engine.dispose()
+
+
+def test_read_of_a_query_that_locks_waits_for_nobody(catalog: Catalog) -> None:
+    """PostgreSQL refuses row locks to a read-only transaction; whoever writes at that moment is not waited for either."""
+    with catalog.write() as session:
+        image = catalog.active(session)
+    with catalog.write() as writer, catalog.read() as reader:
+        own_image(writer, account="alice", image_id=image.id)
+        assert own_image(reader, account="alice", image_id=image.id).name == image.name
 
 
 def test_downgrade_leaves_nothing(engine: Engine) -> None:

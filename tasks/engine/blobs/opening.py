@@ -15,5 +15,6 @@ def open_named_bucket(settings: Settings, bucket: str) -> ObjectStore:
         secret_key=settings.s3_secret_key.get_secret_value(),
         secure=settings.s3_secure,
         region=settings.s3_region,
+        ca_file=str(settings.ca_file) if settings.ca_file else None,
     )
     return open_bucket(address, bucket)

@@ -6,6 +6,7 @@ It repeats nothing itself; `open_bucket` puts `retrying.py` around it. Twin: `me
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,10 @@ TRANSIENT_CODES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class S3Address:
-    """Where an S3 server is and who asks. `connections` is how many calls may be in flight at once."""
+    """Where an S3 server is and who asks. `connections` is how many calls may be in flight at once.
+
+    With `secure`, its certificate must be signed by an authority in `ca_file` (PEM), or by one of the system's without it.
+    """
 
     endpoint: str
     access_key: str
@@ -45,6 +49,7 @@ class S3Address:
     secure: bool = False
     region: str = "us-east-1"
     connections: int = 16
+    ca_file: str | None = None
 
 
 def connect(address: S3Address) -> Minio:
@@ -54,6 +59,7 @@ def connect(address: S3Address) -> Minio:
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         retries=False,
         cert_reqs="CERT_REQUIRED",
+        ca_certs=address.ca_file,
     )
     return Minio(
         address.endpoint,
@@ -147,6 +153,8 @@ class S3Objects:
             raise _unavailable(f"the store answered {error.status_code}") from error
         except InvalidResponseError as error:
             raise _not_s3(error) from error
+        except urllib3.exceptions.SSLError as error:
+            raise _insecure(error) from error
         except (urllib3.exceptions.HTTPError, ParseError, ConnectionError, TimeoutError) as error:
             raise _unavailable(_short(error)) from error
 
@@ -170,6 +178,14 @@ class S3Objects:
 
 def _unavailable(what: str) -> StoreUnavailable:
     return StoreUnavailable(what, remedy="See `ims status`; the same command goes on where this one stopped.")
+
+
+def _insecure(error: urllib3.exceptions.SSLError) -> ImsError:
+    """A certificate that nobody here vouches for stays one; any other trouble of a TLS connection may pass."""
+    if error.args and isinstance(error.args[0], (ssl.CertificateError, FileNotFoundError)):
+        what = f"the store's certificate cannot be verified: {error.args[0]}"
+        return StateRefused("store", "certificate", what, remedy="Check IMS_CA_FILE and the name in IMS_S3_ENDPOINT.")
+    return _unavailable(_short(error))
 
 
 def _not_s3(error: InvalidResponseError) -> ImsError:
