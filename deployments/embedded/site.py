@@ -24,15 +24,20 @@ PREFECT_ADDRESS = "IMS_PREFECT_API_URL"
 S3_PORT = "IMS_S3_PORT"
 PREFECT_PORT = "IMS_PREFECT_PORT"
 LOGIN = "IMS_PREFECT_AUTH"
+INBOX_LISTEN = "IMS_INBOX_LISTEN"
+INBOX_TOKEN = "IMS_INBOX_TOKEN"  # noqa: S105  # a name, not a secret
+INBOX_PORT = "IMS_INBOX_PORT"
+USUAL_INBOX = 4210
 PASSED_ON = ("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`login` is the user:password pair of the Prefect API, empty where the server asks for none."""
+    """`login` is the user:password pair of the Prefect API, empty where it asks for none; `inbox_token` the receiver's."""
 
     settings: Settings
     login: str
+    inbox_token: str
     embeds_s3: bool
     embeds_prefect: bool
 
@@ -78,7 +83,7 @@ def choose(settings: Settings) -> Site:
     """The site as it is to be started: ports that are free or already ours, credentials, all written to settings.env (0600)."""
     home = settings.home
     present = look_up(settings)
-    values: dict[str, str] = {}
+    values = _choose_inbox(home, present)
     if present.embeds_s3:
         values |= _choose_s3(home, present)
     if present.embeds_prefect:
@@ -107,6 +112,16 @@ def _choose_prefect(home: Path, present: Site) -> dict[str, str]:
     return {PREFECT_ADDRESS: f"http://{ports.LOOPBACK}:{port}/api", LOGIN: login}
 
 
+def _choose_inbox(home: Path, present: Site) -> dict[str, str]:
+    """Where the receiver listens. An address of the user's stays; one on loopback moves where its port is taken."""
+    host, _, remembered = present.settings.inbox_listen.rpartition(":")
+    token = {INBOX_TOKEN: environment.remembered_secret(home, INBOX_TOKEN)}
+    if INBOX_LISTEN in os.environ or host != ports.LOOPBACK or not remembered.isdecimal():
+        return token
+    port = _port(home, "inbox", setting=INBOX_PORT, remembered=int(remembered), usual=USUAL_INBOX)
+    return {INBOX_LISTEN: f"{ports.LOOPBACK}:{port}", **token}
+
+
 def _port(home: Path, service: str, *, setting: str, remembered: int, usual: int) -> int:
     """A running service keeps its port unless the user asks for another one."""
     record = read_record(home, service)
@@ -118,6 +133,8 @@ def _port(home: Path, service: str, *, setting: str, remembered: int, usual: int
 def _site(settings: Settings, known: dict[str, str]) -> Site:
     embeds_s3, embeds_prefect = (_is_embedded(known, name) for name in (S3_ADDRESS, PREFECT_ADDRESS))
     changes: dict[str, object] = {}
+    if listen := os.environ.get(INBOX_LISTEN) or known.get(INBOX_LISTEN):
+        changes["inbox_listen"] = listen
     if embeds_s3 and S3_ADDRESS in known:
         changes["s3_endpoint"] = known[S3_ADDRESS]
         changes["s3_access_key"] = known.get("IMS_S3_ACCESS_KEY", settings.s3_access_key)
@@ -126,7 +143,8 @@ def _site(settings: Settings, known: dict[str, str]) -> Site:
         changes["prefect_api_url"] = known[PREFECT_ADDRESS]
     login = known.get(LOGIN, "") if embeds_prefect else os.environ.get(LOGIN, known.get(LOGIN, ""))
     updated = settings.model_copy(update=changes)
-    return Site(settings=updated, login=login, embeds_s3=embeds_s3, embeds_prefect=embeds_prefect)
+    token = os.environ.get(INBOX_TOKEN) or known.get(INBOX_TOKEN, "")
+    return Site(settings=updated, login=login, inbox_token=token, embeds_s3=embeds_s3, embeds_prefect=embeds_prefect)
 
 
 def _is_embedded(known: dict[str, str], name: str) -> bool:

@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _images(nouns, common)
     _ecs(nouns, common)
     _series(nouns, common)
+    _inbox(nouns, common)
     add_market(nouns, common)
     return parser
 
@@ -189,3 +190,9 @@ def _series(nouns: Any, common: argparse.ArgumentParser) -> None:
     run.add_argument("--verify", choices=("boot", "none"), default="boot", help="boot each before it is active (default)")
     run.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
     series.add("list", "flows.commands.series:list_all", "list your series and what they occupy")
+
+
+def _inbox(nouns: Any, common: argparse.ArgumentParser) -> None:
+    inbox = Nouns(nouns, common, "inbox", "objects put into the inbox bucket, which are imported by themselves")
+    inbox.add("list", "flows.commands.inbox:list_all", "your objects there and what became of them")
+    inbox.add("serve", "flows.commands.inbox:serve", "receive the store's notifications (`ims up` does it already)")

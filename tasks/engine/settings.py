@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     exports_bucket: str = "ims-exports"
 
     prefect_api_url: str = "http://127.0.0.1:4200/api"
+    prefect_auth: SecretStr | None = None
+    """The user:password pair of the Prefect API, for the inbox's receiver; flows have it from their Prefect profile."""
+
+    inbox_listen: str = "127.0.0.1:4210"
+    """Where the receiver of bucket notifications listens."""
+    inbox_token: SecretStr | None = None
+    """What the store must show to the receiver."""
 
     host: str = Field(default_factory=lambda: os.uname().nodename)
     libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
