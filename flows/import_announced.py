@@ -13,7 +13,6 @@ from flows.import_image import import_image
 from tasks import announcing
 from tasks.inboxes import InboxView, State
 from tasks.requests import AccountName, InboxKey
-from tasks.sagas import saga
 
 
 @flow(name="import-announced", flow_run_name="import {key} from the inbox of {account}", description=__doc__)
@@ -22,7 +21,9 @@ def import_announced(key: InboxKey, account: AccountName = "admin") -> InboxView
     seen = announcing.look(account, key)
     if seen.state is not State.DUE and seen.state is not State.PAUSED:
         return announcing.report_object(seen)
-    with saga(announcing.call_of(seen), undo=announcing.leaves_refusal(seen)) as held:
+    with announcing.claimed(seen) as held:
+        if held is None:
+            return announcing.report_object(seen, taken=True)
         image = None
         if held.result is None:
             image = import_image(**announcing.read_request(held, seen))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from prefect import task
 from models.operations import get_operation, record_step
 from models.tables import utc_now
 from tasks.engine.blobs.objects import Missing
-from tasks.engine.errors import ImsError, RequestRefused, SourceRefused, Unavailable
+from tasks.engine.errors import ImsError, OperationBusy, RequestRefused, SourceRefused, Unavailable
 from tasks.engine.inbox.names import RESULT, Place, check_name, is_beside
 from tasks.engine.inbox.notification import resource_of
 from tasks.engine.settings import load_settings
@@ -27,7 +28,7 @@ from tasks.markdown import cell, code, size, table
 from tasks.policies import ONCE, RETRIED
 from tasks.reports import publish
 from tasks.resources import catalog, inbox_bucket, prove
-from tasks.sagas import Call, Saga
+from tasks.sagas import Call, Saga, saga
 from tasks.sidecars import Sidecar, import_parameters, read_sidecar
 from tasks.views import ImageView
 
@@ -56,9 +57,16 @@ def look(account: str, key: str) -> InboxView:
     return views(account, [seen])[0]
 
 
-def call_of(seen: Seen) -> Call:
-    """The operation of this version of the object: one, however often it is announced."""
-    return Call(kind=KIND, account=seen.account, key=seen.version)
+@contextmanager
+def claimed(seen: Seen) -> Iterator[Saga | None]:
+    """The operation of this version of the object, one however often it is announced; None where another run has it."""
+    with ExitStack() as stack:
+        held: Saga | None = None
+        # Entered here, so that a busy operation of the import inside is a failure like any other.
+        with suppress(OperationBusy):
+            call = Call(kind=KIND, account=seen.account, key=seen.version)
+            held = stack.enter_context(saga(call, undo=leaves_refusal(seen)))
+        yield held
 
 
 @task(**RETRIED, task_run_name="read sidecar of {seen.key}")
@@ -110,9 +118,9 @@ def leaves_refusal(seen: Seen) -> Callable[[Saga, BaseException], None]:
 
 
 @task(**ONCE, task_run_name="report")
-def report_object(view: InboxView) -> InboxView:
-    """Publish why there is nothing to do."""
-    return _reported(view)
+def report_object(view: InboxView, *, taken: bool = False) -> InboxView:
+    """Publish why there is nothing to do; `taken` where another run was faster."""
+    return _reported(view.model_copy(update={"state": State.UNDER_WAY}) if taken else view)
 
 
 def tell_inbox(what: str, view: InboxView, **facts: object) -> None:

@@ -20,7 +20,7 @@ from models.tables import Operation, utc_now
 from models.vocabulary import OperationState
 from tasks.engine import owner
 from tasks.engine.blobs.objects import ObjectInfo, ObjectStore
-from tasks.engine.errors import RequestRefused
+from tasks.engine.errors import QuotaExceeded, Refused, RequestRefused
 from tasks.engine.inbox.names import RESULT, SIDECAR, is_beside, place_of
 from tasks.engine.settings import load_settings
 from tasks.resources import catalog
@@ -92,7 +92,7 @@ def find(bucket: ObjectStore, account: str, key: str) -> Seen | None:
 
 
 def find_all(bucket: ObjectStore, account: str) -> tuple[list[Seen], list[InboxView]]:
-    """The account's objects, and those whose names condemn them."""
+    """The account's objects, and those that are not looked at, with why: for their names, or because there are too many."""
     listed = {info.key: info for info in islice(bucket.list(f"{account}/"), 3 * MAX_OBJECTS)}
     good, bad = list[Seen](), list[InboxView]()
     for whole, info in listed.items():
@@ -107,6 +107,10 @@ def find_all(bucket: ObjectStore, account: str) -> tuple[list[Seen], list[InboxV
         sidecar = listed.get(whole + SIDECAR)
         answered = whole + RESULT in listed
         good.append(_seen(account, key, info, sidecar.etag if sidecar else None, answered=answered))
+    if len(good) > MAX_OBJECTS or len(listed) >= 3 * MAX_OBJECTS:
+        full = QuotaExceeded("inbox", f"only the first {MAX_OBJECTS} objects are looked at", remedy="Remove what is done.")
+        last = list(listed.values())[-1]
+        bad.append(_ignored(account, last.key.removeprefix(f"{account}/"), last, full))
     return good[:MAX_OBJECTS], bad
 
 
@@ -193,8 +197,8 @@ def _seen(account: str, key: str, info: ObjectInfo, sidecar: str | None, *, answ
     )
 
 
-def _ignored(account: str, key: str, info: ObjectInfo, error: RequestRefused) -> InboxView:
-    """A name that no result can be put beside: it is told in the report alone."""
+def _ignored(account: str, key: str, info: ObjectInfo, error: Refused) -> InboxView:
+    """What no result can be put beside: it is told in the report alone."""
     shown = key[:80].encode("ascii", "backslashreplace").decode()
     values = _seen(account, shown, info, None, answered=False).model_dump()
     return InboxView(**values, state=State.IGNORED, code=error.code, message=error.message)

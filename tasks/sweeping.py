@@ -70,15 +70,22 @@ def survey() -> list[InboxView]:
 
 @task(**RETRIED, task_run_name="start imports")
 def hand_over(seen: Sequence[InboxView]) -> list[InboxView]:
-    """Start a run for each object that is due, as many for an account as may be under way. Returns those."""
-    busy = Counter(each.account for each in seen if each.state is State.UNDER_WAY)
-    started: list[InboxView] = []
-    for each in sorted((each for each in seen if each.state is State.DUE), key=lambda it: it.modified):
-        if busy[each.account] < AT_ONCE and len(started) < MAX_RUNS:
-            busy[each.account] += 1
-            _start(each)
-            started.append(each)
+    """Start a run for each object that is due, as many as may be under way. Returns those."""
+    started = choose(seen)
+    for each in started:
+        _start(each)
     return started
+
+
+def choose(seen: Sequence[InboxView]) -> list[InboxView]:
+    """The due objects that get a run now, the oldest first: of one account no more than may be under way."""
+    busy = Counter(each.account for each in seen if each.state is State.UNDER_WAY)
+    chosen: list[InboxView] = []
+    for each in sorted((each for each in seen if each.state is State.DUE), key=lambda it: it.modified):
+        if busy[each.account] < AT_ONCE and len(chosen) < MAX_RUNS:
+            busy[each.account] += 1
+            chosen.append(each)
+    return chosen
 
 
 @task(**ONCE, task_run_name="report")

@@ -19,6 +19,11 @@ def service(site: Site) -> Service:
         address=url + PATH,
         ready=lambda _since: probes.http_status(url.replace("//0.0.0.0:", "//127.0.0.1:") + HEALTH) == 200,
         environment={**site.environment, INBOX_LISTEN: listen},
-        secrets={LOGIN: site.login, INBOX_TOKEN: site.inbox_token},
+        secrets=_secrets(site),
         start_seconds=60,
     )
+
+
+def _secrets(site: Site) -> dict[str, str]:
+    token = site.settings.inbox_token
+    return {LOGIN: site.login, INBOX_TOKEN: token.get_secret_value() if token else ""}

@@ -33,11 +33,10 @@ PASSED_ON = ("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`login` is the user:password pair of the Prefect API, empty where it asks for none; `inbox_token` the receiver's."""
+    """`login` is the user:password pair of the Prefect API, empty where the server asks for none."""
 
     settings: Settings
     login: str
-    inbox_token: str
     embeds_s3: bool
     embeds_prefect: bool
 
@@ -133,8 +132,6 @@ def _port(home: Path, service: str, *, setting: str, remembered: int, usual: int
 def _site(settings: Settings, known: dict[str, str]) -> Site:
     embeds_s3, embeds_prefect = (_is_embedded(known, name) for name in (S3_ADDRESS, PREFECT_ADDRESS))
     changes: dict[str, object] = {}
-    if listen := os.environ.get(INBOX_LISTEN) or known.get(INBOX_LISTEN):
-        changes["inbox_listen"] = listen
     if embeds_s3 and S3_ADDRESS in known:
         changes["s3_endpoint"] = known[S3_ADDRESS]
         changes["s3_access_key"] = known.get("IMS_S3_ACCESS_KEY", settings.s3_access_key)
@@ -142,9 +139,19 @@ def _site(settings: Settings, known: dict[str, str]) -> Site:
     if embeds_prefect and PREFECT_ADDRESS in known:
         changes["prefect_api_url"] = known[PREFECT_ADDRESS]
     login = known.get(LOGIN, "") if embeds_prefect else os.environ.get(LOGIN, known.get(LOGIN, ""))
+    changes |= _of_receiver(known, login)
     updated = settings.model_copy(update=changes)
-    token = os.environ.get(INBOX_TOKEN) or known.get(INBOX_TOKEN, "")
-    return Site(settings=updated, login=login, inbox_token=token, embeds_s3=embeds_s3, embeds_prefect=embeds_prefect)
+    return Site(settings=updated, login=login, embeds_s3=embeds_s3, embeds_prefect=embeds_prefect)
+
+
+def _of_receiver(known: dict[str, str], login: str) -> dict[str, object]:
+    """Settings of the receiver: where it listens, what it asks for, and how it proves itself to Prefect."""
+    changes: dict[str, object] = {"prefect_auth": SecretStr(login) if login else None}
+    if listen := os.environ.get(INBOX_LISTEN) or known.get(INBOX_LISTEN):
+        changes["inbox_listen"] = listen
+    if token := os.environ.get(INBOX_TOKEN) or known.get(INBOX_TOKEN):
+        changes["inbox_token"] = SecretStr(token)
+    return changes
 
 
 def _is_embedded(known: dict[str, str], name: str) -> bool:

@@ -12,6 +12,7 @@ from models.accounts import create_account
 from models.database import migrate, open_engine
 from models.operations import Lease, Owner, Request, begin_operation, fail, finish, record_step
 from models.trail import Actor
+from tasks import inboxes
 from tasks.engine.blobs.memory import MemoryObjects
 from tasks.engine.settings import load_settings
 from tasks.inboxes import KIND, REFUSED, SETTLE, InboxView, Seen, State, find, find_all, strays, unsettled, views
@@ -153,3 +154,14 @@ def test_names_that_cannot_be_are_ignored_visibly() -> None:
     told = [*bad, *strays(bucket, {"alice"})]
     assert {each.state for each in told} == {State.IGNORED}
     assert sorted(each.key for each in told) == ["../bob", "a\nb".encode("ascii", "backslashreplace").decode(), "rootless", "x"]
+
+
+def test_more_objects_than_are_looked_at_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inboxes, "MAX_OBJECTS", 3)
+    bucket = MemoryObjects()
+    for number in range(3):
+        bucket.put(f"alice/{number}.raw", b"x")
+    assert find_all(bucket, "alice")[1] == []
+    bucket.put("alice/3.raw", b"x")
+    good, bad = find_all(bucket, "alice")
+    assert ([each.key for each in good], [each.code for each in bad]) == (["0.raw", "1.raw", "2.raw"], ["quota.inbox"])
