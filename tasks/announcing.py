@@ -18,7 +18,7 @@ from prefect import task
 from models.operations import get_operation, record_step
 from models.tables import utc_now
 from tasks.engine.blobs.objects import Missing
-from tasks.engine.errors import ImsError, OperationBusy, RequestRefused, SourceRefused, Unavailable
+from tasks.engine.errors import ImsError, OperationBusy, RequestRefused, SourceRefused, StateRefused, Unavailable
 from tasks.engine.inbox.names import RESULT, Place, check_name, is_beside
 from tasks.engine.inbox.notification import resource_of
 from tasks.engine.settings import load_settings
@@ -34,6 +34,8 @@ from tasks.views import ImageView
 
 log = logging.getLogger("ims.inbox")
 REQUEST = "request"
+MAX_DEFECTS = 5
+"""Attempts after which a defect is told like a refusal."""
 CLOCK_SECONDS = 1.0
 """What the store's clock may lack of a whole second."""
 
@@ -97,13 +99,10 @@ def leave_result(saga: Saga, seen: Seen, image: ImageView | None) -> InboxView:
 
 
 def leaves_refusal(seen: Seen) -> Callable[[Saga, BaseException], None]:
-    """What is done where the run ends with an error: a refusal is put beside the object, and stands until somebody acts.
-
-    A defect counts as one, so that it is not repeated every other minute; what may pass by itself is left to the next sweep.
-    """
+    """What is done where the run ends with an error: a refusal is put beside the object, and stands until somebody acts."""
 
     def leave(saga: Saga, error: BaseException) -> None:
-        if isinstance(error, Unavailable) or not isinstance(error, Exception):
+        if not stands(error, attempts=saga.attempts):
             return
         view = _refused(seen, error)
         run_url = _run_url(saga)
@@ -115,6 +114,16 @@ def leaves_refusal(seen: Seen) -> Callable[[Saga, BaseException], None]:
         _reported(view)
 
     return leave
+
+
+def stands(error: BaseException, *, attempts: int) -> bool:
+    """Whether the writer of the object is told; anything else is left to later sweeps, which come less and less often.
+
+    A store that is set up wrongly is its operator's matter. A defect may be Prefect's absence: it counts in the end.
+    """
+    if isinstance(error, Unavailable) or (isinstance(error, StateRefused) and error.kind == "store"):
+        return False
+    return isinstance(error, ImsError) or (isinstance(error, Exception) and attempts >= MAX_DEFECTS)
 
 
 @task(**ONCE, task_run_name="report")
@@ -160,12 +169,12 @@ def _named(seen: Seen, state: State) -> dict[str, Any]:
     return {"key": seen.key, "etag": seen.etag, "size": seen.size, "state": state.value, "at": at}
 
 
-def _refused(seen: Seen, error: Exception) -> InboxView:
-    known = isinstance(error, ImsError)
-    # What a defect says of itself is for the run's log: the account is told that it is none of its making.
-    message = error.message if known else "the service failed over it; its operator can see the run"  # type: ignore[attr-defined]
-    told = {"code": error.code if known else "defect", "message": message}  # type: ignore[attr-defined]
-    return InboxView(**_facts(seen), state=State.REFUSED, **told)
+def _refused(seen: Seen, error: BaseException) -> InboxView:
+    """What a defect says of itself is for the run's log: the account is told that it is none of its making."""
+    code, message = "defect", "the service failed over it; its operator can see the run"
+    if isinstance(error, ImsError):
+        code, message = error.code, error.message
+    return InboxView(**_facts(seen), state=State.REFUSED, code=code, message=message)
 
 
 def _facts(seen: Seen) -> dict[str, Any]:
@@ -190,7 +199,7 @@ def _reported(view: InboxView) -> InboxView:
         ("Size", size(view.size)),
         ("State", f"**{view.state}**"),
         ("Image", f"`{view.image_id}`" if view.image_id else ""),
-        ("Why", f"{view.code or ''} {cell(view.message or '')}"),
+        ("Why", f"{view.code or ''} {code(view.message or '')}"),
     ]
     text = f"# From the inbox of {cell(view.account)}\n\n{table(('', ''), rows)}"
     publish(

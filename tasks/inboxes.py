@@ -164,7 +164,8 @@ def _view(seen: Seen, operation: Operation | None, *, waiting: bool) -> InboxVie
 
 
 def _failed(seen: Seen, operation: Operation) -> InboxView:
-    told = {"code": operation.error_code, "message": operation.error_message}
+    # What a defect says of itself is for the run's log.
+    told = {"code": operation.error_code, "message": operation.error_message if operation.error_code != "defect" else None}
     refused = refusal(operation)
     if refused is not None:
         stands = seen.answered and refused.get("sidecar") == seen.sidecar
