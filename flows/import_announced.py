@@ -1,7 +1,7 @@
 """Import from the inbox: one object that was announced, by the store's notification or by the sweep, becomes an image.
 
 Its sidecar says how; what became of it is left beside it. A version of an object is imported once, however often it is
-announced and killed; a refusal stands until its result is removed or its sidecar or the object is put anew.
+announced and killed; a refusal stands until its result is removed or its sidecar or the object is changed.
 Needs what `import-image` needs.
 """
 
