@@ -174,13 +174,13 @@ def test_refusal_is_left_beside_and_stands_until_the_sidecar_is_corrected(owner:
     assert (seen.started, [each.code for each in seen.attention if each.account == owner.name]) == ([], ["source.checksum"])
 
     put(owner, "wrong.raw", disk(4), {"name": "right", "surprise": 1})
-    sweep()
-    eventually(lambda: _code(owner, "wrong.raw") == "request.sidecar", "the sidecar was not refused")
-    eventually(lambda: state_of(owner, "wrong.raw") == "refused", "it is not refused")
+    assert state_of(owner, "wrong.raw") == "due"
+    with pytest.raises(ImsError):
+        run_here(owner, "wrong.raw")
+    assert (_code(owner, "wrong.raw"), state_of(owner, "wrong.raw")) == ("request.sidecar", "refused")
 
     put(owner, "wrong.raw", disk(4), {"name": "right", **PLAIN})
-    sweep()
-    result_of(owner, "wrong.raw", state="imported")
+    assert run_here(owner, "wrong.raw").state == "imported"
     assert [image["state"] for image in images(owner, "right")] == ["active"]
 
 
