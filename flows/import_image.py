@@ -35,10 +35,10 @@ def import_image(
         image_id = images.activated(held)
         if image_id is None:
             files.check_services()
-            size = files.preflight(held.account, source, format, checksum)
+            size = files.preflight(held.account, source, format, checksum, options.etag)
             facts = images.request_facts(source, format, checksum, size=size)
             image_id = images.queue_image(held, name, facts, options)
-            path = files.obtain_file(held, source, checksum)
+            path = files.obtain_file(held, source, checksum, options.etag)
             disks = files.examine_file(held, path, format)
             images.reserve_space(held, image_id, disks[0].format, sum(disk.virtual_size for disk in disks))
             for disk in disks:

@@ -20,6 +20,7 @@ COLUMNS = {
     "listings": ("id", "title", "version", "owner", "system", "categories", "subscribed", "image_id"),
     "subscriptions": ("title", "listing_id", "licence_digest", "accepted_at"),
     "reviews": ("id", "title", "version", "owner", "review_until", "warnings"),
+    "inbox": ("key", "size", "state", "image_id", "code", "modified"),
     "audit": ("at", "who", "kind", "subject_id", "old", "new"),
 }
 

@@ -7,7 +7,7 @@ taken over while it stood still can write nothing any more. The steps' work is i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from models.vocabulary import OperationState
 
 LEASE_SECONDS = 60
 MAX_KEY = 128
+KEYS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,15 @@ def list_operations(session: Session, *, account: str, subject_id: str | None = 
     if subject_id is not None:
         query = query.where(Operation.subject_id == subject_id)
     return session.exec(query.order_by(col(Operation.created_at).desc()).limit(limit)).all()
+
+
+def operations_of_keys(session: Session, *, account: str, kind: str, keys: Collection[str]) -> dict[str, Operation]:
+    """The account's operations of these idempotency keys, by key."""
+    wanted, found = sorted(keys), list[Operation]()
+    for place in range(0, len(wanted), KEYS_AT_ONCE):
+        some = col(Operation.key).in_(wanted[place : place + KEYS_AT_ONCE])
+        found += session.exec(select(Operation).where(Operation.account == account, Operation.kind == kind, some)).all()
+    return {operation.key: operation for operation in found}
 
 
 def actor_of(operation: Operation) -> Actor:

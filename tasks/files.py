@@ -56,18 +56,18 @@ def check_services() -> None:
 
 
 @task(**ONCE, task_run_name="look at headers")
-def preflight(account: str, source: str, declared: DeclaredFormat, checksum: str | None) -> int:
+def preflight(account: str, source: str, declared: DeclaredFormat, checksum: str | None, etag: str | None = None) -> int:
     """Refuse what headers alone condemn. Returns the virtual size in bytes, 0 where only the whole file tells."""
     if checksum:
         parse_checksum(checksum)
-    return check_source(account, source, declared=declared.known).virtual_size
+    return check_source(account, source, declared=declared.known, etag=etag or "").virtual_size
 
 
 @task(**RETRIED, task_run_name="obtain file")
-def obtain_file(saga: Saga, source: str, checksum: str | None) -> Path:
+def obtain_file(saga: Saga, source: str, checksum: str | None, etag: str | None = None) -> Path:
     """The source as a local file whose checksum is proved. What was downloaded before is not downloaded again."""
     settings = load_settings()
-    path = _local(saga, source)
+    path = _local(saga, source, etag or "")
     if checksum:
         title = Progress("Verify checksum", total=path.stat().st_size)
         verify_checksum(path, parse_checksum(checksum), on_bytes=title)
@@ -120,10 +120,11 @@ def scratch_of(saga: Saga) -> Path:
     return folder
 
 
-def _local(saga: Saga, source: str) -> Path:
+def _local(saga: Saga, source: str, etag: str) -> Path:
     if not is_remote(source):
         return local_file(source)
     url, allow = remote_address(saga.account, source)
     settings, target = load_settings(), scratch_of(saga) / "source"
     room = Room(allowed=2 * settings.max_disk_bytes, free=shutil.disk_usage(target.parent).free - SPARE_BYTES)
-    return download(url, target, allow=allow, room=room, on_bytes=Progress(f"Download {source.split('?')[0]}"))
+    title = Progress(f"Download {source.split('?')[0]}")
+    return download(url, target, allow=allow, room=room, on_bytes=title, etag=etag)

@@ -13,7 +13,8 @@ from tasks.engine.disks.bytesource import PrefixBytes
 from tasks.engine.disks.formats import DiskFormat
 from tasks.engine.disks.package import PREFIX_BYTES, Summary, look, look_at_start
 from tasks.engine.disks.wrappers import MAGIC_LENGTH, detect_wrapper
-from tasks.engine.errors import RequestRefused, SourceRefused
+from tasks.engine.errors import SourceRefused
+from tasks.engine.inbox.names import check_name
 from tasks.engine.settings import load_settings
 from tasks.engine.sources.download import fetch_start
 from tasks.resources import inbox_bucket
@@ -22,13 +23,13 @@ INBOX_SECONDS = 6 * 3600
 """How long the address of an inbox object stays valid for the import that asked for it."""
 
 
-def check_source(account: str, source: str, *, declared: DiskFormat | None) -> Summary:
+def check_source(account: str, source: str, *, declared: DiskFormat | None, etag: str = "") -> Summary:
     """What the headers of a path, an inbox object or a URL tell. Raises DiskRefused, SourceRefused or SourceUnavailable."""
     limit = load_settings().max_disk_bytes
     if not is_remote(source):
         return look(local_file(source), declared=declared, max_virtual_size=limit)
     url, allow = remote_address(account, source)
-    start, total = fetch_start(url, PREFIX_BYTES, allow=allow)
+    start, total = fetch_start(url, PREFIX_BYTES, allow=allow, etag=etag)
     if detect_wrapper(start[:MAGIC_LENGTH]):
         return Summary(declared, 0, 0)
     prefix = PrefixBytes(start, complete=total is not None and total == len(start))
@@ -51,10 +52,7 @@ def remote_address(account: str, source: str) -> tuple[str, str]:
 
 def inbox_key(account: str, source: str) -> str:
     """Key of an inbox object; every account has its own folder and cannot name another's."""
-    name = source.removeprefix("inbox:")
-    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
-        raise RequestRefused("inbox_key", f"{name!r} is no object name", remedy="Give inbox:NAME as it was uploaded.")
-    return f"{account}/{name}"
+    return f"{account}/{check_name(source.removeprefix('inbox:'))}"
 
 
 def local_file(source: str) -> Path:

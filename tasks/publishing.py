@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import timedelta
+from typing import Any
 
 from prefect import task
 from pydantic import BaseModel
@@ -133,8 +134,9 @@ def listing_id_of(account: str, wanted: str) -> str:
 
 def tell_version(what: str, version: Version, title: str, *, by: str, **more: object) -> None:
     """Emit what became of a version."""
-    facts = {"listing_id": version.listing_id, "image_id": version.image_id, "version": version.name, "owner": version.owner}
-    tell(f"version.{what}", kind="version", subject=version.id, name=title, by=by, **facts, **more)
+    facts: dict[str, Any] = {"listing_id": version.listing_id, "image_id": version.image_id, "version": version.name}
+    facts |= {"owner": version.owner, "by": by, **more}
+    tell(f"version.{what}", kind="version", subject=version.id, name=title, **facts)
 
 
 def _new_version(image_id: str, product: Product) -> NewVersion:

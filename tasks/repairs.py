@@ -6,7 +6,7 @@ found by `tasks.reconciling`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
@@ -18,7 +18,7 @@ from models.image_changes import fail_image
 from models.locks import lock_ecs, unlock_ecs
 from models.operations import Lease, fail, heartbeat, take_abandoned
 from models.reconciliation import ecs_in_use, ecs_rows, hold_operation, orphaned_images
-from models.tables import Ecs, Operation
+from models.tables import Ecs, Image, Operation
 from models.vocabulary import EcsState, OperationState
 from tasks.attaching import undo_attach
 from tasks.captures import undo_capture
@@ -27,6 +27,7 @@ from tasks.engine.guests import backup, domain, point, watch
 from tasks.engine.guests.backup import Job
 from tasks.engine.guests.overlay import EcsFiles, remove_folder
 from tasks.engine.settings import load_settings
+from tasks.events import tell_failed
 from tasks.files import undo_import
 from tasks.findings import ABANDONED_CODE, FILES_CODE, Cure, Verdict, judge
 from tasks.guests import discard_guest, files_of, undo_launch
@@ -59,14 +60,17 @@ def close_operation(saga: Saga, operation: Operation) -> bool:
     with catalog(write=True) as session:
         fail(session, lease=lease, code=ABANDONED_CODE, message=ABANDONED)
         unlock_ecs(session, operation_id=operation.id)
-        _fail_subject(session, saga, operation.subject_id)
+        failed = _fail_subject(session, saga, operation.subject_id)
+    _tell(failed)
     return True
 
 
 def close_image(saga: Saga, image_id: str) -> bool:
     """An image that nobody makes is in error, from where the same command takes it up."""
     with catalog(write=True) as session:
-        return _fail_image(session, saga, image_id)
+        failed = _fail_image(session, saga, image_id)
+    _tell(failed)
+    return bool(failed)
 
 
 def free_ecs(saga: Saga, ecs_id: str) -> bool:
@@ -187,21 +191,30 @@ UNDO: dict[str, Undo] = {
 """By kind of operation; others leave nothing on a host, or what they leave is found by looking at it."""
 
 
-def _fail_subject(session: Session, saga: Saga, subject_id: str | None) -> None:
-    """What the operation was making is in error, unless another operation makes it now."""
-    if subject_id is None or _fail_image(session, saga, subject_id):
-        return
+def _tell(failed: Sequence[Image | Ecs]) -> None:
+    """Whoever waits for what a killed run was making hears that it failed."""
+    for each in failed:
+        tell_failed(each, code=ABANDONED_CODE, message=ABANDONED)
+
+
+def _fail_subject(session: Session, saga: Saga, subject_id: str | None) -> Sequence[Image | Ecs]:
+    """What the operation was making is in error, unless another operation makes it now. Returns what is."""
+    if subject_id is None:
+        return []
+    if images := _fail_image(session, saga, subject_id):
+        return images
     ecs = session.get(Ecs, subject_id)
     if ecs is None or ecs.state is not EcsState.BUILDING or ecs_in_use(session, ids=[ecs.id], but=saga.operation_id):
-        return
+        return []
     fail_ecs(session, ecs=ecs, code=ABANDONED_CODE, message=ABANDONED, by=saga.actor)
+    return [ecs]
 
 
-def _fail_image(session: Session, saga: Saga, image_id: str) -> bool:
+def _fail_image(session: Session, saga: Saga, image_id: str) -> Sequence[Image]:
     images = orphaned_images(session, only=image_id)
     for image in images:
         fail_image(session, image=image, code=ABANDONED_CODE, message=ABANDONED, by=saga.actor)
-    return bool(images)
+    return images
 
 
 def _cure(saga: Saga, ecs_id: str, verdict: Verdict) -> None:

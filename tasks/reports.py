@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from models.images import get_image
 from models.tables import Image
 from models.vocabulary import DiskKind
-from tasks.events import tell
+from tasks.events import of_account, of_tags, tell
 from tasks.lineage import lineage_markdown
 from tasks.markdown import boot_parts, cell, fenced, size, table
 from tasks.policies import ONCE
@@ -32,8 +32,9 @@ def report_image(saga: Saga, image_id: str) -> None:
 
 def emit_active(saga: Saga, view: ImageView) -> None:
     """Tell whoever waits for images that this one can be used."""
-    facts = {"account": saga.account, "state": view.state, "tags": view.tags}
-    tell("image.active", kind="image", subject=view.id, name=view.name, **facts)
+    facts = {"account": saga.account, "state": view.state, "tags": view.tags, "digest": view.digest}
+    related = [of_account(view.owner), *of_tags(view.tags)]
+    tell("image.active", kind="image", subject=view.id, name=view.name, related=related, **facts)
 
 
 @task(**ONCE, task_run_name="report")
@@ -52,7 +53,7 @@ def report_ecs(saga: Saga, view: EcsView) -> None:
     """Publish how an ECS came up."""
     publish(key=f"ecs-{view.id}", text=ecs_markdown(view), title=f"ECS {view.name}")
     facts = {"image_id": view.image_id, "account": saga.account, "host": view.host}
-    tell("ecs.active", kind="ecs", subject=view.id, name=view.name, **facts)
+    tell("ecs.active", kind="ecs", subject=view.id, name=view.name, related=[of_account(view.owner)], **facts)
 
 
 def publish(*, key: str, text: str, title: str) -> None:

@@ -71,6 +71,11 @@ Source = Annotated[
     Field(min_length=1, max_length=4096),
     Help("A path on the host that runs the import, inbox:KEY for an uploaded object, or an http(s) URL."),
 ]
+InboxKey = Annotated[
+    str,
+    Field(min_length=1, max_length=1024),
+    Help("Name of an object in the account's folder of the inbox bucket."),
+]
 Target = Annotated[
     str | None,
     Field(max_length=4096),
@@ -142,14 +147,22 @@ class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", field_title_generator=lambda name, _: name)
 
 
-class ImportOptions(_Options):
-    """What an import may say besides its source and name."""
+class ImageLabels(_Options):
+    """What an image's maker may say of it."""
 
     description: str = Field("", max_length=1024, pattern=r"^[^\x00-\x1f<>]*$", description="No control characters, < or >.")
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
         default_factory=list, max_length=50, description="Up to 50 labels."
     )
     min_memory_mib: int = Field(0, ge=0, le=1 << 22, description="Least memory of a flavor that may launch it, in MiB.")
+
+
+class ImportOptions(ImageLabels):
+    """What an import may say besides its source and name."""
+
+    etag: Annotated[
+        str | None, Help("Take an inbox object or a URL only while the server gives it this ETag; none: whatever is there.")
+    ] = Field(None, max_length=256)
     idempotency_key: IdempotencyKey = None
 
 

@@ -42,6 +42,7 @@ from models.vocabulary import UNFINISHED_IMAGE, EcsState
 from tasks.engine import owner
 from tasks.engine.errors import ImsError
 from tasks.engine.settings import load_settings
+from tasks.events import tell_failed
 from tasks.resources import catalog, require_account
 
 log = logging.getLogger("ims.saga")
@@ -178,6 +179,7 @@ def _undo(held: Saga, undo: Undo | None, error: BaseException) -> None:
 def _record_failure(held: Saga, error: BaseException) -> None:
     """Note the failure on the operation and on what it was making. The run's own error is raised whatever happens here."""
     code, message = _describe(error)
+    failed: Image | Ecs | None = None
     try:
         with catalog(write=True) as session:
             fail(session, lease=held.held, code=code, message=message)
@@ -185,10 +187,15 @@ def _record_failure(held: Saga, error: BaseException) -> None:
             subject = session.get(Image, held.subject) or session.get(Ecs, held.subject) if held.subject else None
             if isinstance(subject, Image) and subject.state in UNFINISHED_IMAGE:
                 fail_image(session, image=subject, code=code, message=message, by=held.actor)
+                failed = subject
             if isinstance(subject, Ecs) and subject.state is EcsState.BUILDING:
                 fail_ecs(session, ecs=subject, code=code, message=message, by=held.actor)
+                failed = subject
     except (ImsError, CatalogError) as failure:
         log.error("operation %s failed and its failure could not be recorded: %s", held.operation_id, failure)
+        return
+    if failed is not None:
+        tell_failed(failed, code=code, message=message)
 
 
 def _describe(error: BaseException) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from prefect import task
 from pydantic import BaseModel, ConfigDict
@@ -125,5 +126,5 @@ def _done(saga: Saga, image_id: str, members: Sequence[Member]) -> MembersView:
 
 def tell_share(what: str, member: MemberView, *, by: str) -> None:
     """Emit what became of a share."""
-    facts = {"account": member.account, "owner": member.owner, "digest": member.digest, "by": by}
+    facts: dict[str, Any] = {"account": member.account, "owner": member.owner, "digest": member.digest, "by": by}
     tell(f"share.{what}", kind="image", subject=member.image_id, name=f"share with {member.account}", **facts)

@@ -28,6 +28,10 @@ PASSED_ON = (
     *("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds"),
     *("s3_secure", "s3_region", "ca_file"),
 )
+INBOX_LISTEN = "IMS_INBOX_LISTEN"
+INBOX_TOKEN = "IMS_INBOX_TOKEN"  # noqa: S105  # a name, not a secret
+INBOX_PORT = "IMS_INBOX_PORT"
+USUAL_INBOX = 4210
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ def choose(settings: Settings) -> Site:
     """The site as it is to be started: ports that are free or already ours, credentials, all written to settings.env (0600)."""
     home = settings.home
     present = look_up(settings)
-    values: dict[str, str] = {}
+    values = _choose_inbox(home, present)
     if present.embeds_s3:
         values |= _choose_s3(home, present)
     if present.embeds_prefect:
@@ -110,6 +114,16 @@ def _choose_prefect(home: Path, present: Site) -> dict[str, str]:
     return {PREFECT_ADDRESS: f"http://{ports.LOOPBACK}:{port}/api", LOGIN: login}
 
 
+def _choose_inbox(home: Path, present: Site) -> dict[str, str]:
+    """Where the receiver listens. An address of the user's stays; one on loopback moves where its port is taken."""
+    host, _, remembered = present.settings.inbox_listen.rpartition(":")
+    token = {INBOX_TOKEN: environment.remembered_secret(home, INBOX_TOKEN)}
+    if INBOX_LISTEN in os.environ or host != ports.LOOPBACK or not remembered.isdecimal():
+        return token
+    port = _port(home, "inbox", setting=INBOX_PORT, remembered=int(remembered), usual=USUAL_INBOX)
+    return {INBOX_LISTEN: f"{ports.LOOPBACK}:{port}", **token}
+
+
 def _port(home: Path, service: str, *, setting: str, remembered: int, usual: int) -> int:
     """A running service keeps its port unless the user asks for another one."""
     record = read_record(home, service)
@@ -128,8 +142,19 @@ def _site(settings: Settings, known: dict[str, str]) -> Site:
     if embeds_prefect and PREFECT_ADDRESS in known:
         changes["prefect_api_url"] = known[PREFECT_ADDRESS]
     login = known.get(LOGIN, "") if embeds_prefect else os.environ.get(LOGIN, known.get(LOGIN, ""))
+    changes |= _of_receiver(known, login)
     updated = settings.model_copy(update=changes)
     return Site(settings=updated, login=login, embeds_s3=embeds_s3, embeds_prefect=embeds_prefect)
+
+
+def _of_receiver(known: dict[str, str], login: str) -> dict[str, object]:
+    """Settings of the receiver: where it listens, what it asks for, and how it proves itself to Prefect."""
+    changes: dict[str, object] = {"prefect_auth": SecretStr(login) if login else None}
+    if listen := os.environ.get(INBOX_LISTEN) or known.get(INBOX_LISTEN):
+        changes["inbox_listen"] = listen
+    if token := os.environ.get(INBOX_TOKEN) or known.get(INBOX_TOKEN):
+        changes["inbox_token"] = SecretStr(token)
+    return changes
 
 
 def _is_embedded(known: dict[str, str], name: str) -> bool:

@@ -28,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     _ecs(nouns, common)
     _series(nouns, common)
     _store(nouns, common)
+    _inbox(nouns, common)
     add_market(nouns, common)
     return parser
 
@@ -205,3 +206,9 @@ def _store(nouns: Any, common: argparse.ArgumentParser) -> None:
     collect.add_argument("--adopt", action="store_true", help="take over a bucket that is marked as another catalog's")
     for parser in (verify, collect):
         parser.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
+
+
+def _inbox(nouns: Any, common: argparse.ArgumentParser) -> None:
+    inbox = Nouns(nouns, common, "inbox", "objects put into the inbox bucket, which are imported by themselves")
+    inbox.add("list", "flows.commands.inbox:list_all", "your objects there and what became of them")
+    inbox.add("serve", "flows.commands.inbox:serve", "receive the store's notifications (`ims up` does it already)")

@@ -26,11 +26,12 @@ from __future__ import annotations
 
 
 class ImsError(Exception):
-    """A named failure: `code` is stable and dotted, `message` is one line that says what to do."""
+    """A named failure: `code` is stable and dotted, `message` is one line that ends with what to do, the `remedy`."""
 
     code = "defect"
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.remedy = remedy
         self.message = " ".join(f"{message.rstrip('.')}. {remedy}".split()) if remedy else message
         super().__init__(self.message)
 

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     prefect_api_url: str = "http://127.0.0.1:4200/api"
     ca_file: Path | None = None
     """PEM file of the authorities that sign the certificates of S3 and Prefect; the system's where there is none."""
+    prefect_auth: SecretStr | None = None
+    """The user:password pair of the Prefect API, for the inbox's receiver; flows have it from their Prefect profile."""
+
+    inbox_listen: str = "127.0.0.1:4210"
+    """Where the receiver of bucket notifications listens."""
+    inbox_token: SecretStr | None = None
+    """What the store must show to the receiver."""
 
     host: str = Field(default_factory=lambda: os.uname().nodename)
     libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"

@@ -35,6 +35,7 @@ def service() -> Iterator[Service]:
             embedded.up(load_settings())
             _raise_quota()
             with prefect_of(home):
+                _hold_sweeps()
                 try:
                     yield Service(home)
                 finally:
@@ -51,6 +52,16 @@ def _raise_quota() -> None:
         account = get_account(session, name="admin")
         account.max_images = 1000
         session.add(account)
+
+
+def _hold_sweeps() -> None:
+    """Objects that tests put into the inbox are imported when a test says so; tests of the sweep run it themselves."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("watch-inbox/watch-inbox")
+        for schedule in deployment.schedules:
+            client.update_deployment_schedule(deployment.id, schedule.id, active=False)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ FLOWS: dict[str, list[Visit]] = {
     "expire-offers": [run("", OPERATOR)],
     "export-image": [run(IMAGE, NO_IMAGE, image="{it}", format="raw")],
     "flag-public": [run(IMAGE, NO_IMAGE, image="{it}"), run("", OPERATOR, image="{own_image}")],
+    "import-announced": [run("inbox", "source.missing", key="{it}")],
     "import-image": [run("inbox", "source.missing", source="inbox:{it}", name="x")],
     "launch-ecs": [run(IMAGE, NO_IMAGE, image="{it}", name="x")],
     "leave-share": [run(IMAGE, NO_IMAGE, image="{it}")],
@@ -88,6 +89,7 @@ FLOWS: dict[str, list[Visit]] = {
     "stop-ecs": [run(ECS, NO_ECS, ecs="{it}")],
     "subscribe-listing": [run(LISTING, NO_LISTING, listing="{it}", licence=DIGEST)],
     "verify-store": [run("", OPERATOR)],
+    "watch-inbox": [run("", OPERATOR)],
     "withdraw-share": [
         run(IMAGE, NO_IMAGE, image="{it}", accounts=[THIRD]),
         run("account", "member.not_found", image="{own_image}", accounts=["{it}"]),
@@ -153,6 +155,7 @@ COMMANDS: dict[str, list[Visit]] = {
     "image unprotect": [say("{it}", IMAGE, NO_IMAGE)],
     "image unpublic": [say("{it}", "image", NO_IMAGE)],
     "image unshare": [say(f"{{it}} {THIRD}", "image", NO_IMAGE)],
+    "inbox list": [say("")],
     "market list": [say("--limit 1000"), say(f"--search {MARK}"), say(f"--category {MARK}")],
     "market mine": [say("")],
     "market publish": [say(f"{{it}} {_PUBLISH}", "image", NO_IMAGE)],
@@ -177,5 +180,6 @@ COMMANDS: dict[str, list[Visit]] = {
 
 OF_THE_HOST = {
     **dict.fromkeys(("up", "down", "status"), "starts, ends or shows services of this host for whoever may; no account asks"),
+    "inbox serve": "serves the store's notifications, whose token is what counts",
     "flavor list": "flavors are everybody's, and no account asks",
 }

@@ -29,7 +29,15 @@ from models.listings import (
     own_listings,
     subscribe,
 )
-from models.operations import Owner, Request, begin_operation, get_operation, list_operations, unfinished_key
+from models.operations import (
+    Owner,
+    Request,
+    begin_operation,
+    get_operation,
+    list_operations,
+    operations_of_keys,
+    unfinished_key,
+)
 from models.quotas import reserve_creation, reserve_image, usage
 from models.revocation import images_to_revoke, restore_image, revoke_image, running_ecs
 from models.series import images_of_series, list_series, surplus
@@ -178,6 +186,9 @@ ASKS: dict[str, list[Ask]] = {
     "operations.list_operations": [
         listed(lambda s, who: list_operations(s, account=who)),
         about("image", lambda s, who, it: list_operations(s, account=who, subject_id=it)),
+    ],
+    "operations.operations_of_keys": [
+        about("idempotency_key", lambda s, who, it: operations_of_keys(s, account=who, kind="import", keys=[it]))
     ],
     "operations.unfinished_key": [
         about("fingerprint", lambda s, who, it: unfinished_key(s, account=who, kind="import", fingerprint=it))

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from models.exceptions import FieldInvalid, KeyReused, LeaseLost, NotVisible, OperationBusy
 from models.operations import (
+    KEYS_AT_ONCE,
     Begun,
     Lease,
     Owner,
@@ -19,6 +20,7 @@ from models.operations import (
     get_operation,
     heartbeat,
     list_operations,
+    operations_of_keys,
     record_step,
     running_operations,
     step_detail,
@@ -202,3 +204,14 @@ def test_request_without_a_key_continues_what_is_not_done(catalog: Catalog) -> N
         assert unfinished_key(session, **{**same, "fingerprint": "g"}) is None
         finish(session, lease=lease_of(begun), result={})
         assert unfinished_key(session, **same) is None
+
+
+def test_operations_of_keys_are_the_accounts_own_of_that_kind(catalog: Catalog) -> None:
+    keys = [f"k{number}" for number in range(KEYS_AT_ONCE + 2)]
+    asked = [("alice", "import", key) for key in (keys[0], keys[-1])] + [("bob", "import", keys[1]), ("alice", "x", keys[2])]
+    with catalog.write() as session:
+        for account, kind, key in asked:
+            begin(session, request=Request(kind=kind, account=account, key=key))
+    with catalog.read() as session:
+        found = operations_of_keys(session, account="alice", kind="import", keys=keys)
+    assert {key: operation.key for key, operation in found.items()} == {key: key for key in (keys[0], keys[-1])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ class MemoryObjects:
         self.ping()
         for key in sorted(self._objects):
             if key.startswith(prefix) and key > after and (entry := self._objects.get(key)):
-                yield ObjectInfo(key, len(entry[0]), entry[1])
+                yield ObjectInfo(key, len(entry[0]), entry[1], hashlib.sha256(entry[0]).hexdigest()[:32])
 
     def upload(self, key: str, source: Path) -> None:
         self.put(key, source.read_bytes())

@@ -18,11 +18,12 @@ PAGE_SIZE = 1000
 
 
 class ObjectInfo(NamedTuple):
-    """One object of a listing: key, size in bytes, time of its last put."""
+    """One object of a listing: key, size in bytes, time of its last put, and the store's word for its content."""
 
     key: str
     size: int
     modified: datetime
+    etag: str = ""
 
 
 class Missing(Refused):

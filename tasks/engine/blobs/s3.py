@@ -120,7 +120,8 @@ class S3Objects:
         with self._failures():
             for found in self._client.list_objects(self._bucket, prefix=prefix, recursive=True, start_after=after or None):
                 if found.object_name and found.last_modified:
-                    yield ObjectInfo(found.object_name, found.size or 0, found.last_modified)
+                    etag = (found.etag or "").strip('"')
+                    yield ObjectInfo(found.object_name, found.size or 0, found.last_modified, etag)
 
     def upload(self, key: str, source: Path) -> None:
         part_size = max(PART_SIZE, math.ceil(source.stat().st_size / MAX_PARTS))

@@ -41,8 +41,11 @@ OnBytes = Callable[[int, int | None], None]
 """Called with bytes so far and the total, where the total is known."""
 
 
-def download(url: str, destination: Path, *, allow: str, room: Room, on_bytes: OnBytes | None = None) -> Path:
-    """Fetch `url` into `destination`; a partial file beside it (`.part`) is continued. Raises Source* errors."""
+def download(url: str, destination: Path, *, allow: str, room: Room, on_bytes: OnBytes | None = None, etag: str = "") -> Path:
+    """Fetch `url` into `destination`; a partial file beside it (`.part`) is continued. Raises Source* errors.
+
+    With `etag` only that content is taken: SourceRefused(changed) where the server has another one by now.
+    """
     part, memo = destination.with_suffix(".part"), destination.with_suffix(".memo")
     if destination.exists():
         return destination
@@ -50,6 +53,7 @@ def download(url: str, destination: Path, *, allow: str, room: Room, on_bytes: O
     validator = json.loads(memo.read_text())["validator"] if have and memo.exists() else ""
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have and validator else {}
     with _open(url, headers, allow=allow) as response:
+        _require_same(response, etag)
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()
             raise SourceUnavailable("the file changed since the download broke off", remedy="Run it again: it starts over.")
@@ -101,6 +105,11 @@ def _require_ok(response: httpx.Response, host: str) -> None:
         raise SourceRefused("missing", f"{host} answered {status}", remedy="Check the URL and its permissions.")
 
 
+def _require_same(response: httpx.Response, etag: str) -> None:
+    if etag and str(response.headers.get("etag", "")).removeprefix("W/").strip('"') != etag:
+        raise SourceRefused("changed", "the file is another one than was asked for", remedy="Ask for the present one.")
+
+
 def _validator(response: httpx.Response) -> str:
     etag = str(response.headers.get("etag", ""))
     return etag if etag and not etag.startswith("W/") else str(response.headers.get("last-modified", ""))
@@ -131,9 +140,10 @@ def _no_space() -> HostUnavailable:
     return HostUnavailable("disk_full", "no space left for the download", remedy="Free space in IMS_HOME; it resumes.")
 
 
-def fetch_start(url: str, length: int, *, allow: str) -> tuple[bytes, int | None]:
+def fetch_start(url: str, length: int, *, allow: str, etag: str = "") -> tuple[bytes, int | None]:
     """The first `length` bytes of `url`, fewer where it is shorter, and its whole length where the server tells."""
     with _open(url, {"Range": f"bytes=0-{length - 1}"}, allow=allow) as response:
+        _require_same(response, etag)
         total = _total(response)
         start = bytearray()
         try:

@@ -92,3 +92,26 @@ def test_look_up_with_a_store_of_the_users_own_embeds_none(where: str, home: Pat
     assert not site.embeds_s3
     assert site.settings.s3_endpoint == "minio.example:9000"
     environment.remember(home, {"IMS_S3_ENDPOINT": environment.read(home)["IMS_EMBEDDED_S3_ENDPOINT"]})
+
+
+def test_choose_makes_a_token_for_the_receiver_and_a_port_of_loopback(home: Path) -> None:
+    layout.make_folders(home)
+    settings = sites.choose(load_settings()).settings
+    assert settings.inbox_listen.startswith("127.0.0.1:")
+    assert settings.inbox_token is not None
+    assert len(settings.inbox_token.get_secret_value()) >= 32
+    assert environment.read(home)["IMS_INBOX_TOKEN"] == settings.inbox_token.get_secret_value()
+
+
+@pytest.mark.parametrize("where", ["environment", "settings.env"])
+def test_choose_leaves_an_address_of_the_receiver_that_the_user_set(
+    where: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.make_folders(home)
+    before = sites.choose(load_settings()).settings.inbox_listen
+    if where == "environment":
+        monkeypatch.setenv("IMS_INBOX_LISTEN", "192.0.2.1:4210")
+    else:
+        environment.remember(home, {"IMS_INBOX_LISTEN": "192.0.2.1:4210"})
+    assert sites.choose(load_settings()).settings.inbox_listen == "192.0.2.1:4210"
+    environment.remember(home, {"IMS_INBOX_LISTEN": before})

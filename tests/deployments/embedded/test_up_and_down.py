@@ -56,7 +56,7 @@ def kill(settings: Settings, name: str) -> None:
 def test_up_runs_everything(site_settings: Settings) -> None:
     status = embedded.status(site_settings)
     assert status.all_running, status
-    assert {"s3", "prefect", "agent", "worker"} <= set(status.services)
+    assert {"s3", "prefect", "agent", "worker", "inbox"} <= set(status.services)
 
 
 def test_up_listens_on_loopback_only(site_settings: Settings) -> None:
@@ -71,7 +71,7 @@ def test_up_makes_buckets_and_admin(site_settings: Settings) -> None:
 
 def test_up_shows_no_secret_in_arguments(site_settings: Settings) -> None:
     known = environment.read(site_settings.home)
-    secrets = [known[name] for name in ("IMS_S3_SECRET_KEY", "IMS_PREFECT_AUTH", "IMS_API_KEY")]
+    secrets = [known[name] for name in ("IMS_S3_SECRET_KEY", "IMS_PREFECT_AUTH", "IMS_API_KEY", "IMS_INBOX_TOKEN")]
     for record in records(site_settings.home).values():
         for pid in processes.descendants(record.token):
             arguments = Path(f"/proc/{pid}/cmdline").read_text()
@@ -93,7 +93,7 @@ def test_second_up_is_quick_and_starts_nothing(site_settings: Settings) -> None:
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("name", ["s3", "agent", "worker"])
+@pytest.mark.parametrize("name", ["s3", "agent", "worker", "inbox"])
 def test_up_after_kill_starts_that_one_again(site_settings: Settings, name: str) -> None:
     before = records(site_settings.home)
     kill(site_settings, name)

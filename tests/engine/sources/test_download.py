@@ -9,7 +9,7 @@ import pytest
 from sites import Site
 
 from tasks.engine.errors import HostUnavailable, SourceRefused, SourceUnavailable
-from tasks.engine.sources.download import Room, download
+from tasks.engine.sources.download import Room, download, fetch_start
 
 BODY = random.Random(1).randbytes(3 << 20)
 
@@ -99,3 +99,26 @@ def test_download_ends_an_endless_redirect(site: Site, tmp_path: Path) -> None:
 def test_download_from_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable):
         download("http://127.0.0.1:9/x", tmp_path / "s", allow="127.0.0.1:9", room=PLENTY)
+
+
+def test_download_of_one_version_takes_no_other(site: Site, tmp_path: Path) -> None:
+    site.body = BODY
+    ask = {"allow": site.allow, "etag": "one"}
+    assert download(site.url(), tmp_path / "a", room=PLENTY, **ask).read_bytes() == BODY
+    assert fetch_start(site.url(), 4, **ask)[0] == BODY[:4]
+    site.etag = '"two"'
+    for again in (lambda: download(site.url(), tmp_path / "b", room=PLENTY, **ask), lambda: fetch_start(site.url(), 4, **ask)):
+        with pytest.raises(SourceRefused) as refused:
+            again()
+        assert refused.value.code == "source.changed"
+    assert not (tmp_path / "b").exists()
+
+
+def test_download_that_broke_off_and_changed_is_refused_where_one_version_is_asked_for(site: Site, tmp_path: Path) -> None:
+    site.body, site.break_after = BODY, 2 << 20
+    ask = {"allow": site.allow, "etag": "one"}
+    with pytest.raises(SourceUnavailable):
+        download(site.url(), tmp_path / "a", room=PLENTY, **ask)
+    site.body, site.break_after, site.etag = BODY[::-1], None, '"two"'
+    with pytest.raises(SourceRefused):
+        download(site.url(), tmp_path / "a", room=PLENTY, **ask)
