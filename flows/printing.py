@@ -40,6 +40,8 @@ def as_text(answer: dict[str, Any]) -> str:
         return tree_text(answer["lineage"], asked=answer["id"])
     if "console" in answer:
         return str(answer["console"])
+    if "metrics" in answer:
+        return str(answer["metrics"]).removesuffix("\n")
     return _lines({name: value for name, value in answer.items() if value not in (None, "", [])})
 
 

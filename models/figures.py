@@ -79,7 +79,8 @@ def count_images(session: Session) -> list[ImageCount]:
         (accepted, ImageType.SHARED.value),
         else_=ImageType.PRIVATE.value,
     )
-    typed = select(kind.label("type"), col(Image.state)).where(Image.state != ImageState.DELETED).subquery()
+    kept = [state for state in ImageState if state is not ImageState.DELETED]  # not "all but one": that no index finds
+    typed = select(kind.label("type"), col(Image.state)).where(col(Image.state).in_(kept)).subquery()
     query: Any = select(typed.c.type, typed.c.state, func.count()).group_by(typed.c.type, typed.c.state)
     rows = session.exec(query.order_by(typed.c.type, typed.c.state)).all()
     return [ImageCount(ImageType(each), state, images) for each, state, images in rows]
@@ -89,7 +90,7 @@ def count_ecs(session: Session) -> list[EcsCount]:
     """ECSs by host and state."""
     query = select(Ecs.host, Ecs.state, func.count()).where(Ecs.state != EcsState.DELETED)
     rows = session.exec(query.group_by(col(Ecs.host), col(Ecs.state)).order_by(col(Ecs.host), col(Ecs.state))).all()
-    return [EcsCount(host, state, ecs) for host, state, ecs in rows]
+    return [EcsCount(host, EcsState(state), ecs) for host, state, ecs in rows]
 
 
 def count_running(session: Session) -> list[Running]:

@@ -78,7 +78,7 @@ class Image(Row, table=True):
         Index("ix_image_public_created_at_id", "public", "created_at", "id"),
         Index("ix_image_name_created_at_id", "name", "created_at", "id"),
         Index("ix_image_series_owner", "series", "owner"),
-        Index("ix_image_state_public", "state", "public"),
+        Index("ix_image_state_public_id", "state", "public", "id"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)

@@ -48,6 +48,12 @@ def _services(nouns: Any, common: argparse.ArgumentParser) -> None:
     )
     reconcile.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
     reconcile.set_defaults(run="flows.commands.operator:reconcile")
+    help = "figures of catalog and host in Prometheus' text format (operators only)"
+    metrics = nouns.add_parser("metrics", parents=[common], help=help, description=help)
+    metrics.add_argument(
+        "--serve", type=int, metavar="PORT", help="serve them on 127.0.0.1 to whoever has IMS_HOME/metrics.token"
+    )
+    metrics.set_defaults(run="flows.commands.metrics:show")
 
 
 def _accounts(nouns: Any, common: argparse.ArgumentParser) -> None:

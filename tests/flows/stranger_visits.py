@@ -165,6 +165,7 @@ COMMANDS: dict[str, list[Visit]] = {
     "market subscriptions": [say("")],
     "market version": [say("{it}", "version", NO_VERSION)],
     "market withdraw": [say("{it} --for all", "version", NO_VERSION)],
+    "metrics": [say("", code=OPERATOR), say("--serve 0", code=OPERATOR)],
     "reconcile": [say("", code=OPERATOR)],
     "series list": [say("")],
     "series run": [say("{it}", "ecs", "capture.series")],

@@ -25,7 +25,7 @@ def upgrade() -> None:
         operation.add_column(sa.Column("begun_at", sa.DateTime(timezone=True), nullable=True))
         operation.create_index("ix_operation_finished_at", ["finished_at"])
     with op.batch_alter_table("image") as image:
-        image.create_index("ix_image_state_public", ["state", "public"])
+        image.create_index("ix_image_state_public_id", ["state", "public", "id"])
     tally = op.create_table(
         "tally",
         sa.Column("kind", sa.String(32), nullable=False),
@@ -42,7 +42,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("tally")
     with op.batch_alter_table("image") as image:
-        image.drop_index("ix_image_state_public")
+        image.drop_index("ix_image_state_public_id")
     with op.batch_alter_table("operation") as operation:
         operation.drop_index("ix_operation_finished_at")
         operation.drop_column("begun_at")
