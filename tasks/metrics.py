@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -29,14 +29,19 @@ Samples = Mapping[Any, float]
 """Values by the tuple of their labels."""
 
 
-def exposition() -> bytes:
-    """Everything in the text format. Raises StateRefused unless the account that asks is an operator, and Unavailable."""
+def exposition(part: Literal["all", "catalog", "host"] = "all") -> bytes:
+    """The text. Of several hosts with one catalog, one serves `all` of it and the others `host`.
+
+    Raises StateRefused unless the account that asks is an operator, and Unavailable.
+    """
     began = time.monotonic()
     settings = load_settings()
+    found: list[Metric] = []
     with catalog() as session:
         require_operator(session, name=require_account(session, account=settings.account), step="read the metrics")
-        found = [*_catalog_metrics(session)]
-    counters = read_counters(settings.exports_socket.parent)
+        if part != "host":
+            found += _catalog_metrics(session)
+    counters = read_counters(settings.exports_socket.parent) if part != "catalog" else None
     found += _host_metrics(settings.host, counters) if counters else []
     found.append(gauge("metrics_collect_seconds", "How long it took to collect these.", (), {(): time.monotonic() - began}))
     return _text(found)

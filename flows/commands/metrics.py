@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -15,13 +17,14 @@ from tasks.metrics import exposition
 
 def show(given: Namespace) -> dict[str, Any]:
     """The text; with `--serve` over HTTP until a signal."""
-    text = exposition()
-    return {"metrics": text.decode()} if given.serve is None else _serve(given.serve)
+    produce = partial(exposition, given.part)
+    text = produce()
+    return {"metrics": text.decode()} if given.serve is None else _serve(given.serve, produce)
 
 
-def _serve(port: int) -> dict[str, Any]:
+def _serve(port: int, produce: Callable[[], bytes]) -> dict[str, Any]:
     home = load_settings().home
-    server = ScrapeServer(Kept(exposition), port=port, token=token_in(home))
+    server = ScrapeServer(Kept(produce), port=port, token=token_in(home))
     signal.signal(signal.SIGTERM, _stop)
     print(f"ims: serving {server.url}; the bearer token is in {home / 'metrics.token'}", file=sys.stderr, flush=True)
     with server:

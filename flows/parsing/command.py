@@ -53,6 +53,7 @@ def _services(nouns: Any, common: argparse.ArgumentParser) -> None:
     metrics.add_argument(
         "--serve", type=int, metavar="PORT", help="serve them on 127.0.0.1 to whoever has IMS_HOME/metrics.token"
     )
+    metrics.add_argument("--part", choices=("all", "catalog", "host"), default="all", help="of several hosts, one serves all")
     metrics.set_defaults(run="flows.commands.metrics:show")
 
 

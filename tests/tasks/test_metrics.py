@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Literal
 
 import pytest
 from catalog_home import Home
@@ -23,9 +24,9 @@ HELD = {"cache_bytes": 5, "cache_capacity": 9, "read": {"a" * 64: 7, "b" * 64: 8
 Series = dict[str, float]
 
 
-def series() -> Series:
+def series(part: Literal["all", "catalog", "host"] = "all") -> Series:
     """Every sample by its name and labels."""
-    families = text_string_to_metric_families(exposition().decode())
+    families = text_string_to_metric_families(exposition(part).decode())
     return {
         sample.name + "".join(f" {label}={value}" for label, value in sorted(sample.labels.items())): sample.value
         for family in families
@@ -96,6 +97,13 @@ def test_figures_of_the_host_are_those_its_server_wrote(home: Home) -> None:
     assert told["ims_cache_fetched_chunks_total cause=fill host=here"] == 4
     assert told["ims_exports_read_bytes_total host=here"] == 15
     assert told["ims_exports_start_timestamp_seconds host=here"] == 1000.5
+
+
+def test_parts_are_all_there_is_and_overlap_in_nothing_but_their_own_time(home: Home) -> None:
+    (home.path / "run" / "nbd-stats.json").write_text(json.dumps(COUNTERS | HELD))
+    whole, of_catalog, of_host = (series(part) for part in ("all", "catalog", "host"))
+    assert set(of_catalog) | set(of_host) == set(whole)
+    assert set(of_catalog) & set(of_host) == {"ims_metrics_collect_seconds"}
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", json.dumps(COUNTERS)])
