@@ -24,7 +24,16 @@ PREFECT_ADDRESS = "IMS_PREFECT_API_URL"
 S3_PORT = "IMS_S3_PORT"
 PREFECT_PORT = "IMS_PREFECT_PORT"
 LOGIN = "IMS_PREFECT_AUTH"
-PASSED_ON = ("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds")
+PASSED_ON = (
+    "host",
+    "libvirt_uri",
+    "accelerator",
+    "cache_bytes",
+    "database_url",
+    "url_allow",
+    "boot_timeout_seconds",
+    "export_days",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

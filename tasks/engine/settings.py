@@ -53,6 +53,8 @@ class Settings(BaseSettings):
 
     import_threads: int = Field(default=4, ge=1, le=64)
     max_disk_bytes: int = Field(default=1 << 40, ge=1 << 20)
+    export_days: int = Field(default=7, ge=1, le=3650)
+    """How long exported files stay in the exports bucket; their addresses end with them, or after a week."""
     osv_dump: Path | None = None
     """Known vulnerabilities in OSV's format: a folder or a zip; without one the publish gate does not look for any."""
     boot_timeout_seconds: int = Field(default=300, ge=10, le=3600)

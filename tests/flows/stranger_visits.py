@@ -70,6 +70,7 @@ FLOWS: dict[str, list[Visit]] = {
     "delete-ecs": [run(ECS, NO_ECS, ecs="{it}")],
     "delete-image": [run(IMAGE, NO_IMAGE, image="{it}")],
     "draw-lineage": [run(IMAGE, NO_IMAGE, image="{it}")],
+    "expire-exports": [run("", OPERATOR), run("", OPERATOR, days=0)],
     "expire-offers": [run("", OPERATOR)],
     "export-image": [run(IMAGE, NO_IMAGE, image="{it}", format="raw")],
     "flag-public": [run(IMAGE, NO_IMAGE, image="{it}"), run("", OPERATOR, image="{own_image}")],
