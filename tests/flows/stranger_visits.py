@@ -80,6 +80,7 @@ FLOWS: dict[str, list[Visit]] = {
     "publish-image": [run(IMAGE, NO_IMAGE, image="{it}", **PRODUCT)],
     "reconcile": [run("", OPERATOR)],
     "reject-share": [run(IMAGE, NO_IMAGE, image="{it}")],
+    "report-capacity": [run("", OPERATOR)],
     "rescan-listed": [run("", OPERATOR)],
     "revoke-image": [run(IMAGE, NO_IMAGE, image="{it}", descendants=True)],
     "scan-image": [run(IMAGE, NO_IMAGE, image="{it}")],
@@ -168,6 +169,7 @@ COMMANDS: dict[str, list[Visit]] = {
     "market withdraw": [say("{it} --for all", "version", NO_VERSION)],
     "metrics": [say("", code=OPERATOR), say("--serve 0", code=OPERATOR)],
     "reconcile": [say("", code=OPERATOR)],
+    "report": [say("", code=OPERATOR), say("--days 1", code=OPERATOR)],
     "series list": [say("")],
     "series run": [say("{it}", "ecs", "capture.series")],
 }
