@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     url_allow: str = ""
     """Comma-separated host:port pairs that URL sources may use although they are not public on 80 or 443."""
 
+    log_format: Literal["text", "json"] = "text"
+    """What `ims` and the host agent print of their work; IMS_HOME/logs/ims.jsonl is JSON always."""
+
     import_threads: int = Field(default=4, ge=1, le=64)
     max_disk_bytes: int = Field(default=1 << 40, ge=1 << 20)
     export_days: int = Field(default=7, ge=1, le=3650)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from commands import Service
 from prometheus_client.parser import text_string_to_metric_families
 
+from tasks.engine.settings import load_settings
 from tasks.resources import exports_bucket
 
 pytestmark = pytest.mark.server
@@ -67,6 +69,52 @@ def test_failed_run_is_counted_as_one(service: Service, folder: Path) -> None:
     assert scraped(service)["ims_operations_failed"] == before + 1
 
 
+def prefect(service: Service, path: str, **body: Any) -> list[dict[str, Any]]:
+    """What Prefect's API finds."""
+    login = (service.home / "prefect.login").read_text().strip().split(":", 1)
+    with httpx.Client(base_url=load_settings().prefect_api_url, auth=(login[0], login[1]), timeout=30) as client:
+        found: list[dict[str, Any]] = client.post(path, json=body).json()
+        return found
+
+
+def lines(service: Service, **ids: str) -> list[dict[str, Any]]:
+    """What IMS_HOME/logs/ims.jsonl says with these ids."""
+    told = [json.loads(line) for line in (service.home / "logs" / "ims.jsonl").read_text().splitlines()]
+    return [line for line in told if all(line.get(name) == value for name, value in ids.items())]
+
+
+def test_run_leaves_lines_with_its_ids(service: Service, image: dict[str, Any]) -> None:
+    (done,) = lines(service, image=image["id"], kind="import", event="operation.done")
+    events = [line["event"] for line in lines(service, operation=done["operation"]) if "event" in line]
+    assert events == ["operation.begun", "operation.done"]
+    assert (done["account"], done["seconds"] > 0, len(done["flow_run"])) == ("admin", True, 36)
+    login = (service.home / "prefect.login").read_text().strip().partition(":")[2]
+    secrets = [login, load_settings().s3_secret_key.get_secret_value(), (service.home / "admin.key").read_text().strip()]
+    assert not [secret for secret in secrets if secret in (service.home / "logs" / "ims.jsonl").read_text()]
+
+
+def test_failed_run_says_so_with_its_code(service: Service, folder: Path) -> None:
+    path = folder / "watched-other.raw"
+    path.write_bytes(os.urandom(1 << 20))
+    wrong = ["--format", "raw", "--name", "said", "--checksum", "sha256:" + "0" * 64]
+    outcome = service.run("image", "import", str(path), *wrong)
+    failed = lines(service, event="operation.failed")[-1]
+    assert (failed["code"], failed["level"]) == (outcome.code, "error")
+    assert "import failed" not in outcome.words
+
+
+def test_run_of_a_worker_leaves_the_same_lines_and_plain_words_in_the_ui(service: Service, image: dict[str, Any]) -> None:
+    run = service.ims("image", "export", image["id"], "--format", "raw", "--detach")["flow_run_id"]
+    assert eventually(lambda: bool(lines(service, flow_run=run, event="operation.done")), seconds=90)
+    assert {line["image"] for line in lines(service, flow_run=run)} == {image["id"]}
+
+    def said() -> list[str]:
+        return [each["message"] for each in prefect(service, "/logs/filter", logs={"flow_run_id": {"any_": [run]}})]
+
+    assert eventually(lambda: any(message.startswith("export done in") for message in said()))
+    assert not [message for message in said() if message.startswith("{")]
+
+
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """`ims metrics --serve` on a free port, ended by SIGTERM; its address."""
@@ -109,15 +157,12 @@ def test_exported_file_is_handed_out_until_it_expires(service: Service, image: d
 
 
 def test_report_is_published_with_what_the_bucket_holds(service: Service, image: dict[str, Any]) -> None:
-    from prefect.artifacts import Artifact
-
     from flows.report_capacity import report_capacity
 
     view = report_capacity(days=1)
     assert view.store is not None
     assert view.store.exact
     assert view.store.bytes >= image["bytes_new"]
-    artifact = Artifact.get("capacity")
-    assert artifact is not None
-    assert f"in {view.store.chunks:,} chunks" in str(artifact.data)
-    assert "/runs/flow-run/" in str(artifact.data)
+    found = prefect(service, "/artifacts/filter", artifacts={"key": {"any_": ["capacity"]}})
+    assert f"in {view.store.chunks:,} chunks" in found[-1]["data"]
+    assert "/runs/flow-run/" in found[-1]["data"]
