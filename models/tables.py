@@ -253,6 +253,7 @@ class Audit(Row, table=True):
     __table_args__ = (
         Index("ix_audit_owner_id", "owner", "id"),
         Index("ix_audit_subject_id_id", "subject_id", "id"),
+        Index("ix_audit_operation_id", "operation_id"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=SERIAL)

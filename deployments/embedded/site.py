@@ -33,6 +33,7 @@ PASSED_ON = (
     "url_allow",
     "boot_timeout_seconds",
     "export_days",
+    "history_days",
     "log_format",
 )
 

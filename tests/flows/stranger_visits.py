@@ -74,6 +74,7 @@ FLOWS: dict[str, list[Visit]] = {
     "expire-offers": [run("", OPERATOR)],
     "export-image": [run(IMAGE, NO_IMAGE, image="{it}", format="raw")],
     "flag-public": [run(IMAGE, NO_IMAGE, image="{it}"), run("", OPERATOR, image="{own_image}")],
+    "forget-runs": [run("", OPERATOR)],
     "import-image": [run("inbox", "source.missing", source="inbox:{it}", name="x")],
     "launch-ecs": [run(IMAGE, NO_IMAGE, image="{it}", name="x")],
     "leave-share": [run(IMAGE, NO_IMAGE, image="{it}")],

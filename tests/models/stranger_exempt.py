@@ -53,6 +53,7 @@ EXEMPT: dict[str, str] = {
             "figures.count_running",
             "figures.largest_holders",
             "figures.sum_bytes",
+            "history.forget_runs",
             "locks.stale_locks",
             "operations.running_operations",
             "operations.take_abandoned",

@@ -26,6 +26,7 @@ def upgrade() -> None:
         operation.create_index("ix_operation_finished_at", ["finished_at"])
     with op.batch_alter_table("image") as image:
         image.create_index("ix_image_state_public_id", ["state", "public", "id"])
+    op.create_index("ix_audit_operation_id", "audit", ["operation_id"])
     tally = op.create_table(
         "tally",
         sa.Column("kind", sa.String(32), nullable=False),
@@ -41,6 +42,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("tally")
+    op.drop_index("ix_audit_operation_id", "audit")
     with op.batch_alter_table("image") as image:
         image.drop_index("ix_image_state_public_id")
     with op.batch_alter_table("operation") as operation:
