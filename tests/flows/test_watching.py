@@ -77,6 +77,11 @@ def prefect(service: Service, path: str, **body: Any) -> list[dict[str, Any]]:
         return found
 
 
+def said(service: Service, run: str) -> list[str]:
+    """What the log of a run in the Prefect UI says."""
+    return [each["message"] for each in prefect(service, "/logs/filter", logs={"flow_run_id": {"any_": [run]}})]
+
+
 def lines(service: Service, **ids: str) -> list[dict[str, Any]]:
     """What IMS_HOME/logs/ims.jsonl says with these ids."""
     told = [json.loads(line) for line in (service.home / "logs" / "ims.jsonl").read_text().splitlines()]
@@ -108,11 +113,17 @@ def test_run_of_a_worker_leaves_the_same_lines_and_plain_words_in_the_ui(service
     assert eventually(lambda: bool(lines(service, flow_run=run, event="operation.done")), seconds=90)
     assert {line["image"] for line in lines(service, flow_run=run)} == {image["id"]}
 
-    def said() -> list[str]:
-        return [each["message"] for each in prefect(service, "/logs/filter", logs={"flow_run_id": {"any_": [run]}})]
+    assert eventually(lambda: any(message.startswith("export done in") for message in said(service, run)))
+    assert not [message for message in said(service, run) if message.startswith("{")]
 
-    assert eventually(lambda: any(message.startswith("export done in") for message in said()))
-    assert not [message for message in said() if message.startswith("{")]
+
+def test_run_of_a_command_has_its_words_in_the_ui_as_well(service: Service, folder: Path) -> None:
+    path = folder / "watched-command.raw"
+    path.write_bytes(os.urandom(1 << 20))
+    outcome = service.run_process("image", "import", str(path), "--format", "raw", "--name", "by-command", "--verify", "none")
+    assert (outcome.status, "import done" in outcome.words) == (0, False)
+    (done,) = lines(service, image=outcome.answer["id"], event="operation.done")
+    assert eventually(lambda: any(message.startswith("import done in") for message in said(service, done["flow_run"])))
 
 
 @contextmanager
