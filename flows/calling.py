@@ -7,7 +7,6 @@ import inspect
 import json
 import logging
 import os
-import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.engine.errors import PrefectUnavailable, RequestRefused
+from tasks.engine.logs import to_people
 from tasks.engine.settings import load_settings
 from tasks.resources import prove
 
@@ -83,10 +83,20 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ims")
     from prefect.logging.configuration import setup_logging
+    from prefect.logging.handlers import APILogHandler
 
     setup_logging()
     told = logging.getLogger("ims")
     told.setLevel(logging.INFO)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    told.handlers[:] = [handler]
+    kept = [handler for handler in told.handlers if not isinstance(handler, logging.StreamHandler)]  # the run's log, the file
+    told.handlers[:] = [*kept, to_people(load_settings())]
+    for handler in kept:
+        if isinstance(handler, APILogHandler) and _in_a_run not in handler.filters:
+            handler.addFilter(_in_a_run)
+
+
+def _in_a_run(_record: logging.LogRecord) -> bool:
+    """Whether there is a run whose log can have the line; Prefect warns of each that has none."""
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    return (FlowRunContext.get() or TaskRunContext.get()) is not None

@@ -26,7 +26,9 @@ COLUMNS = {
 
 
 def as_text(answer: dict[str, Any]) -> str:
-    """The answer's one list as a table, a console as it is, anything else as `name: value` lines."""
+    """The answer's one list as a table, a console or report as it is, anything else as `name: value` lines."""
+    if "report" in answer and "holders" in answer:
+        return str(answer["report"])
     for name, columns in COLUMNS.items():
         if isinstance(answer.get(name), list):
             more = f"\nMore: --after {answer['after']}" if answer.get("after") else ""
@@ -41,6 +43,8 @@ def as_text(answer: dict[str, Any]) -> str:
         return tree_text(answer["lineage"], asked=answer["id"])
     if "console" in answer:
         return str(answer["console"])
+    if "metrics" in answer:
+        return str(answer["metrics"]).removesuffix("\n")
     return _lines({name: value for name, value in answer.items() if value not in (None, "", [])})
 
 

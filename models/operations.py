@@ -20,9 +20,10 @@ from models.exceptions import FieldInvalid, KeyReused, LeaseLost, NotVisible, Op
 from models.states import transition
 from models.store_tables import HeldDisk, StoreWriter
 from models.tables import Operation, utc_now
+from models.tallies import count_attempt
 from models.trail import Actor
 from models.validation import storable
-from models.vocabulary import OperationState
+from models.vocabulary import OperationState, Outcome
 
 LEASE_SECONDS = 60
 MAX_KEY = 128
@@ -192,6 +193,7 @@ def finish(session: Session, *, lease: Lease, result: Mapping[str, Any]) -> Oper
     release_holds(session, operation_id=operation.id)
     values = {"result": dict(result), "finished_at": utc_now()}
     transition(session, subject=operation, new=OperationState.DONE, by=actor_of(operation), values=values)
+    count_attempt(session, operation=operation, outcome=Outcome.DONE)
     return operation
 
 
@@ -203,6 +205,7 @@ def fail(session: Session, *, lease: Lease, code: str, message: str) -> Operatio
     )  # its holds stay for the next attempt
     values = {"error_code": code, "error_message": storable(message), "finished_at": utc_now()}
     transition(session, subject=operation, new=OperationState.FAILED, by=actor_of(operation), values=values)
+    count_attempt(session, operation=operation, outcome=Outcome.FAILED)
     return operation
 
 
@@ -254,7 +257,7 @@ def _take(
     is_alive: Callable[[Owner], bool],
 ) -> None:
     before = Owner(operation.lease_host, operation.lease_pid, operation.lease_started)
-    values = {**held, "attempts": operation.attempts + 1}
+    values = {**held, "attempts": operation.attempts + 1, "begun_at": utc_now()}
     if operation.state is OperationState.FAILED:
         values |= {"error_code": None, "error_message": None, "finished_at": None}
         by = Actor(request.account, operation.id, request.flow_run_id)
@@ -263,6 +266,7 @@ def _take(
     again = before == _owner_in(held) and operation.flow_run_id == request.flow_run_id
     if not again and is_held(operation, is_alive=is_alive):
         raise OperationBusy(operation.id, f"process {before.pid} on {before.host}")
+    count_attempt(session, operation=operation, outcome=Outcome.LOST)
     operation.sqlmodel_update(values)
     _save(session, operation)
 

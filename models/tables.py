@@ -27,6 +27,7 @@ from models.vocabulary import (
     EcsState,
     ImageState,
     OperationState,
+    Outcome,
 )
 
 
@@ -77,6 +78,7 @@ class Image(Row, table=True):
         Index("ix_image_public_created_at_id", "public", "created_at", "id"),
         Index("ix_image_name_created_at_id", "name", "created_at", "id"),
         Index("ix_image_series_owner", "series", "owner"),
+        Index("ix_image_state_public_id", "state", "public", "id"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
@@ -193,11 +195,15 @@ class Ecs(Row, table=True):
 
 
 class Operation(Row, table=True):
-    """One lifecycle run on one subject: the saga log. `lease_token` fences off an owner that was taken over."""
+    """One lifecycle run on one subject: the saga log. `lease_token` fences off an owner that was taken over.
+
+    `begun_at` is when its latest attempt began; rows of older catalogs have none.
+    """
 
     __table_args__ = (
         UniqueConstraint("account", "kind", "key"),
         Index("ix_operation_state_lease_expires_at", "state", "lease_expires_at"),
+        Index("ix_operation_finished_at", "finished_at"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
@@ -220,7 +226,25 @@ class Operation(Row, table=True):
     error_message: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)
+    begun_at: datetime | None = Field(default_factory=utc_now)
     finished_at: datetime | None = None
+
+
+class Tally(Row, table=True):
+    """What attempts of one kind of operation came to, summed up as each ends: it only grows, whatever is deleted later.
+
+    `seconds` is how long they took, `spread` how many took up to each of `models.tallies.BOUNDS` and longer than all of them.
+    The bytes are those of the images that they made: guest-visible, compressed, and stored for the first time.
+    """
+
+    kind: str = Field(primary_key=True, max_length=32)
+    outcome: Outcome = Field(primary_key=True, sa_type=word_column(Outcome))
+    ended: int = Field(default=0, sa_type=BigInteger)
+    seconds: float = 0.0
+    spread: list[int] = Field(default_factory=list, sa_type=JSON)
+    data_bytes: int = Field(default=0, sa_type=BigInteger)
+    stored_bytes: int = Field(default=0, sa_type=BigInteger)
+    new_bytes: int = Field(default=0, sa_type=BigInteger)
 
 
 class Audit(Row, table=True):
@@ -229,6 +253,7 @@ class Audit(Row, table=True):
     __table_args__ = (
         Index("ix_audit_owner_id", "owner", "id"),
         Index("ix_audit_subject_id_id", "subject_id", "id"),
+        Index("ix_audit_operation_id", "operation_id"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=SERIAL)

@@ -33,6 +33,14 @@ class OperationState(StrEnum):
     FAILED = "failed"
 
 
+class Outcome(StrEnum):
+    """What an attempt of an operation came to; `lost` when its process ended without a word and another one took it over."""
+
+    DONE = "done"
+    FAILED = "failed"
+    LOST = "lost"
+
+
 class BootProof(StrEnum):
     """The strongest sign of life that a boot showed, strongest first; `unchecked` when nobody looked."""
 

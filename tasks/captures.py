@@ -58,7 +58,7 @@ def queue_capture(saga: Saga, ecs_id: str, name: str, whole: bool, options: Capt
             image = create_image(session, new=_new_image(session, ecs, name, options, disks), by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=image.id)
         transition(session, subject=image, new=ImageState.TRANSFERRING, by=saga.actor)
-        saga.subject = image.id
+        saga.about("image", image.id)
         return image.id
 
 

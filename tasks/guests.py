@@ -59,7 +59,7 @@ def queue_ecs(saga: Saga, image_id: str, name: str, flavor: str, options: Launch
             )
             ecs = create_ecs(session, new=new, by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=ecs.id)
-        saga.subject = ecs.id
+        saga.about("ecs", ecs.id)
         return ecs.id
 
 

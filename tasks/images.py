@@ -43,7 +43,7 @@ def queue_image(saga: Saga, name: str, facts: dict[str, Any], options: ImportOpt
             )
             image = create_image(session, new=new, by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=image.id)
-        saga.subject = image.id
+        saga.about("image", image.id)
         return image.id
 
 

@@ -16,6 +16,8 @@ from tasks.disks import require_whole
 from tasks.engine.disks.convert import export_disk
 from tasks.engine.disks.formats import DiskFormat
 from tasks.engine.errors import HostUnavailable, RequestRefused, StateRefused
+from tasks.engine.settings import load_settings
+from tasks.exported import key_of, url_seconds
 from tasks.exports import backing_of, require_server
 from tasks.files import remove_scratch, scratch_of
 from tasks.policies import ONCE, RETRIED
@@ -25,7 +27,6 @@ from tasks.requests import ExportFormat
 from tasks.resources import catalog, exports_bucket
 from tasks.sagas import Saga
 
-URL_SECONDS = 7 * 24 * 3600
 BLOCK = 4 << 20
 
 
@@ -76,10 +77,10 @@ def hand_out(saga: Saga, path: Path, format: ExportFormat, to: str | None) -> Ex
     """The file's digest and size; without a target path it goes to the exports bucket under an address that expires."""
     url = None
     if not to:
-        key = f"{saga.account}/{saga.operation_id}/{path.name}"
+        key = key_of(saga.account, saga.operation_id, path.name)
         bucket = exports_bucket()
         bucket.upload(key, path)
-        url = bucket.presign(key, seconds=URL_SECONDS)
+        url = bucket.presign(key, seconds=url_seconds(load_settings()))
     sha256, size = _digest(path), path.stat().st_size
     remove_scratch(saga)
     view = ExportView(path=str(path) if to else None, url=url, sha256=sha256, size=size, format=format.value)
@@ -90,7 +91,7 @@ def hand_out(saga: Saga, path: Path, format: ExportFormat, to: str | None) -> Ex
 @task(**ONCE, task_run_name="report")
 def report_export(saga: Saga, view: ExportView) -> None:
     """Publish where the file is and how to check it."""
-    where = f"`{view.path}`" if view.path else "in the exports bucket, for a week"
+    where = f"`{view.path}`" if view.path else f"in the exports bucket, for {load_settings().export_days} days"
     rows = f"| | |\n|---|---|\n| Format | {view.format} |\n| Size | {view.size:,} bytes |\n| SHA-256 | `{view.sha256}` |"
     publish(key=f"export-{saga.operation_id}", text=f"# Export\n\nThe file is {where}.\n\n{rows}", title="Export")
 

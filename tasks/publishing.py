@@ -50,7 +50,7 @@ def submit(saga: Saga, image_id: str, product: Product) -> str:
             version = submit_version(session, new=_new_version(image_id, product), by=saga.actor)
             bind_subject(session, lease=saga.held, subject_id=version.id)
         begin_scan(session, version=version, by=saga.actor)
-        saga.subject = version.id
+        saga.about("version", version.id)
     tell_version("submitted", version, product.title, by=saga.account)
     return version.id
 

@@ -81,6 +81,12 @@ Target = Annotated[
     Field(max_length=4096),
     Help("New file on the host that runs the export; none: the exports bucket and a URL."),
 ]
+ExportDays = Annotated[
+    int | None,
+    Field(ge=0, le=3650),
+    Help("Files exported longer ago are removed; 0: all of them; none: as the setting IMS_EXPORT_DAYS says."),
+]
+ReportDays = Annotated[int, Field(ge=1, le=366), Help("How many days back the times of runs are looked at.")]
 DiskIndex = Annotated[int, Field(ge=0, le=3), Help("Which disk of the image; 0 is the system disk.")]
 Flavor = Annotated[str, Field(min_length=1, max_length=63), Help("Size of the guest: see `ims flavor list`.")]
 

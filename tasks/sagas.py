@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,18 +40,20 @@ from models.operations import (
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState
-from tasks.engine import owner
+from tasks.engine import logs, owner
 from tasks.engine.errors import ImsError
 from tasks.engine.settings import load_settings
 from tasks.events import tell_failed
 from tasks.resources import catalog, require_account
 
 log = logging.getLogger("ims.saga")
+SUBJECTS = ("image", "ecs", "version", "listing")
+"""Kinds of subjects whose ids requests have among their facts."""
 
 
 @dataclass
 class Saga:
-    """A held operation. Steps put the id of what they make into `subject`, and what the run gives into `result`."""
+    """A held operation. Steps say what they are `about`, and put what the run gives into `result`."""
 
     operation_id: str
     account: str
@@ -73,6 +76,11 @@ class Saga:
         if self.lease is None:
             raise ValueError(f"operation {self.operation_id} is done")
         return self.lease
+
+    def about(self, kind: str, subject_id: str) -> None:
+        """Note which subject the run makes; every line that it writes from now on names it."""
+        self.subject = subject_id
+        logs.note(**{kind: subject_id})
 
     @property
     def actor(self) -> Actor:
@@ -106,18 +114,21 @@ def saga(call: Call, *, undo: Undo | None = None) -> Iterator[Saga]:
 
     `undo` gets the error and removes what the run left outside the catalog; it must bear being repeated.
     """
+    logs.to_file()
     held = _begin(call)
-    if held.finished:
-        yield held
-        return
-    with _heartbeats(held):
-        try:
+    with logs.binding(**_ids(call, held)):
+        if held.finished:
             yield held
-        except BaseException as error:
-            _undo(held, undo, error)
-            _record_failure(held, error)
-            raise
-        _record_result(held)
+            return
+        _say(f"{held.kind} begun", event="operation.begun", attempt=held.attempts)
+        with _heartbeats(held):
+            try:
+                yield held
+            except BaseException as error:
+                _undo(held, undo, error)
+                _record_failure(held, error)
+                raise
+            _record_result(held)
 
 
 def release_lock(held: Saga) -> None:
@@ -156,6 +167,18 @@ def _begin(call: Call) -> Saga:
         )
 
 
+def _ids(call: Call, held: Saga) -> dict[str, str | None]:
+    """What every line of the run names: the operation, who asks, and what it is about as far as the request tells."""
+    asked = {kind: call.facts.get(kind) for kind in SUBJECTS}
+    known = {kind: value for kind, value in asked.items() if isinstance(value, str)}
+    run = {"operation": held.operation_id, "kind": held.kind, "account": held.account, "flow_run": held.flow_run_id}
+    return {**run, "subject": held.subject, "ecs": call.locks, **known}
+
+
+def _say(text: str, *, level: int = logging.INFO, **fields: object) -> None:
+    log.log(level, text, extra=fields)
+
+
 def _new_key() -> str:
     return f"run-{uuid.uuid4()}"
 
@@ -164,6 +187,8 @@ def _record_result(held: Saga) -> None:
     with catalog(write=True) as session:
         finish(session, lease=held.held, result=held.result or {})
         unlock_ecs(session, operation_id=held.operation_id)
+    seconds = round(time.monotonic() - held.begun, 3)
+    _say(f"{held.kind} done in {seconds:.1f} s", event="operation.done", seconds=seconds)
 
 
 def _undo(held: Saga, undo: Undo | None, error: BaseException) -> None:
@@ -180,6 +205,8 @@ def _record_failure(held: Saga, error: BaseException) -> None:
     """Note the failure on the operation and on what it was making. The run's own error is raised whatever happens here."""
     code, message = _describe(error)
     failed: Image | Ecs | None = None
+    seconds = round(time.monotonic() - held.begun, 3)
+    _say(f"{held.kind} failed: {code}: {message}", level=logging.ERROR, event="operation.failed", code=code, seconds=seconds)
     try:
         with catalog(write=True) as session:
             fail(session, lease=held.held, code=code, message=message)
@@ -219,7 +246,7 @@ def _heartbeats(held: Saga) -> Iterator[None]:
             except (ImsError, CatalogError) as error:
                 log.warning("lease of operation %s not renewed: %s", held.operation_id, error)
 
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(beat,), name="lease", daemon=True)
     thread.start()
     try:
         yield

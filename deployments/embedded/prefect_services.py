@@ -79,6 +79,7 @@ def _worker_environment(site: Site) -> dict[str, str]:
         **site.environment,
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "ims",  # the steps' own lines belong to the run
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # and lines of no run, the worker's, to its log alone
         # Prefect's runner keeps its files in one folder of a fixed name there, which another user may already own under /tmp.
         "TMPDIR": str(site.home / "tmp"),
     }

@@ -26,7 +26,7 @@ PREFECT_PORT = "IMS_PREFECT_PORT"
 LOGIN = "IMS_PREFECT_AUTH"
 PASSED_ON = (
     *("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds"),
-    *("s3_secure", "s3_region", "ca_file"),
+    *("s3_secure", "s3_region", "ca_file", "export_days", "history_days", "log_format"),
 )
 INBOX_LISTEN = "IMS_INBOX_LISTEN"
 INBOX_TOKEN = "IMS_INBOX_TOKEN"  # noqa: S105  # a name, not a secret

@@ -14,6 +14,7 @@ from deployments.embedded import (
     inbox,
     layout,
     libvirt_services,
+    metrics,
     prefect_services,
     processes,
     provisioning,
@@ -43,6 +44,7 @@ def up(settings: Settings) -> Status:
                 lambda: _ensure(site, agent.service(site)),
                 lambda: _ensure(site, inbox.service(site)),
                 lambda: _ensure(site, prefect_services.worker(site)),
+                lambda: _metrics(site),
                 lambda: provisioning.register_deployments(site),
             ]
         )
@@ -70,7 +72,7 @@ def down(settings: Settings) -> Status:
     layout.require_owner(settings.home)
     if settings.home.is_dir():
         with _exclusive(settings.home / LOCK_FILE):
-            _stop_all(settings.home, ("worker", "agent", "inbox"))
+            _stop_all(settings.home, ("worker", "agent", "inbox", metrics.NAME))
             _stop_all(settings.home, ("prefect", "s3"))
             seaweed.remove_sockets(settings.home)
             _stop_libvirt(settings.home)
@@ -96,6 +98,8 @@ def _embedded(site: Site) -> dict[str, Service]:
         found.insert(0, seaweed.service(site, seaweed.known_ports(site)))
     if site.embeds_prefect:
         found.insert(1, prefect_services.server(site))
+    if site.settings.metrics_port:
+        found.append(metrics.service(site, site.settings.metrics_port))
     return {service.name: service for service in found}
 
 
@@ -109,6 +113,14 @@ def _store(site: Site) -> None:
 def _prefect(site: Site) -> None:
     if site.embeds_prefect:
         _ensure(site, prefect_services.server(site))
+
+
+def _metrics(site: Site) -> None:
+    """Served where a port is named; one that was served before and is not wanted any more ends."""
+    if site.settings.metrics_port:
+        _ensure(site, metrics.service(site, site.settings.metrics_port))
+    else:
+        services.stop(site.home, metrics.NAME, seconds=STOP_SECONDS)
 
 
 def _catalog(site: Site) -> None:

@@ -50,6 +50,17 @@ def _services(nouns: Any, common: argparse.ArgumentParser) -> None:
     )
     reconcile.add_argument("--detach", action="store_true", help="hand the run to a worker and return")
     reconcile.set_defaults(run="flows.commands.operator:reconcile")
+    help = "what the catalog holds, who holds it, and how fast runs are (operators only)"
+    report = nouns.add_parser("report", parents=[common], help=help, description=help)
+    report.add_argument("--days", type=int, default=30, metavar="N", help="how far back runs are looked at (default: 30)")
+    report.set_defaults(run="flows.commands.watching:report")
+    help = "figures of catalog and host in Prometheus' text format (operators only)"
+    metrics = nouns.add_parser("metrics", parents=[common], help=help, description=help)
+    metrics.add_argument(
+        "--serve", type=int, metavar="PORT", help="serve them on 127.0.0.1 to whoever has IMS_HOME/metrics.token"
+    )
+    metrics.add_argument("--part", choices=("all", "catalog", "host"), default="all", help="of several hosts, one serves all")
+    metrics.set_defaults(run="flows.commands.watching:show")
 
 
 def _accounts(nouns: Any, common: argparse.ArgumentParser) -> None:

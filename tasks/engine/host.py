@@ -25,6 +25,7 @@ from tasks.engine.errors import ImsError
 from tasks.engine.guests.hypervisor import Hypervisor
 from tasks.engine.guests.resume import resume_paused
 from tasks.engine.guests.watch import relieve_all
+from tasks.engine.logs import to_file, to_people
 from tasks.engine.settings import Settings, load_settings
 
 PLUGIN = Path(__file__).parent / "serving" / "plugin.py"
@@ -149,11 +150,13 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     """Run the agent of this host until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    settings = load_settings()
+    logging.basicConfig(level=logging.INFO, handlers=[to_people(settings, text="%(asctime)s %(levelname)s %(message)s")])
+    to_file(settings)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:
-        HostAgent(load_settings()).run()
+        HostAgent(settings).run()
     except BlockingIOError:
         log.error("another host agent serves this IMS_HOME")
         return 3

@@ -63,8 +63,17 @@ class Settings(BaseSettings):
     url_allow: str = ""
     """Comma-separated host:port pairs that URL sources may use although they are not public on 80 or 443."""
 
+    log_format: Literal["text", "json"] = "text"
+    """What `ims` and the host agent print of their work; IMS_HOME/logs/ims.jsonl is JSON always."""
+
     import_threads: int = Field(default=4, ge=1, le=64)
     max_disk_bytes: int = Field(default=1 << 40, ge=1 << 20)
+    export_days: int = Field(default=7, ge=1, le=3650)
+    """How long exported files stay in the exports bucket; their addresses end with them, or after a week."""
+    history_days: int = Field(default=90, ge=0, le=36500)
+    """How long scheduled runs that changed nothing are kept in the catalog; 0: for ever."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where `ims up` serves metrics on loopback; none: it does not."""
     osv_dump: Path | None = None
     """Known vulnerabilities in OSV's format: a folder or a zip; without one the publish gate does not look for any."""
     boot_timeout_seconds: int = Field(default=300, ge=10, le=3600)

@@ -17,6 +17,7 @@ from sqlmodel import Session, select
 from benchmarks import market_catalog as market
 from benchmarks.market_filling import fill
 from benchmarks.statements import milliseconds, scans, statements_of
+from models import figures
 from models.database import open_engine, session_scope
 from models.images import ImageFilter, get_image, list_images
 from models.listings import find_listing, get_offered, list_listings, list_subscriptions, list_versions, own_listings
@@ -28,6 +29,8 @@ from models.vocabulary import ImageState, ImageType, MemberState
 
 LIMIT = {"sqlite": 200, "postgresql": 50}
 """Milliseconds in the database, of which the best run counts: processors are shared."""
+OF_ALL = 1500
+"""Milliseconds for a figure over all images and shares."""
 RUNS = 5
 LARGE = frozenset({"image", "disk", "member", "listing", "version", "listing_word", "subscription"})
 ACCOUNTS = {"heavy": market.HEAVY, "average": market.AVERAGE, "light": market.LIGHT}
@@ -170,6 +173,14 @@ def test_what_schedules_and_reviewers_ask_is_in_time(large: Large) -> None:
     large.check(expired_members)
     large.check(overdue_reviews)
     large.check(partial(list_reviews, account=market.account(1)))
+
+
+@pytest.mark.parametrize("name", ["count_images", "count_ecs", "count_running", "count_failed", "sum_bytes"])
+def test_what_metrics_ask_is_in_time(large: Large, name: str) -> None:
+    """These are of everything, so they read everything; what serves them asks at most once in a while."""
+    with session_scope(large.engine) as session:
+        statements = statements_of(large.engine, lambda: getattr(figures, name)(session))
+        assert min(islice(milliseconds(session, statements), RUNS)) < OF_ALL
 
 
 def test_statistics_do_no_harm(large: Large) -> None:

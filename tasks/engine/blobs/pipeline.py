@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from tasks.engine.blobs.chunks import ChunkDigest, ChunkStore, chunk_digest, chunk_key
@@ -71,7 +72,9 @@ def ingest(
     an exception in the caller's thread by a signal. All threads have ended when this returns or raises.
     """
     run = _Run(reader, store, ledger, parent)
-    workers = [threading.Thread(target=run.work, name=f"ingest-{number}") for number in range(threads)]
+    workers = [
+        threading.Thread(target=copy_context().run, args=(run.work,), name=f"ingest-{number}") for number in range(threads)
+    ]
     try:
         for worker in workers:
             worker.start()

@@ -25,7 +25,7 @@ class ChunkCache:
 
     def __init__(self, folder: Path, *, capacity: int, memory: int = MEMORY_BYTES) -> None:
         self._folder = folder
-        self._capacity = capacity
+        self.capacity = capacity
         self._memory_capacity = memory
         self._lock = threading.Lock()
         self._sizes: OrderedDict[ChunkDigest, int] = OrderedDict()
@@ -42,7 +42,7 @@ class ChunkCache:
     @property
     def free_bytes(self) -> int:
         """Bytes that still fit without an eviction."""
-        return max(0, self._capacity - self._used)
+        return max(0, self.capacity - self._used)
 
     def __contains__(self, digest: ChunkDigest) -> bool:
         with self._lock:
@@ -77,7 +77,7 @@ class ChunkCache:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self._evict(self._capacity)
+            self._evict(self.capacity)
             return
         with self._lock:
             if digest not in self._sizes:
@@ -127,7 +127,7 @@ class ChunkCache:
         """Unlink the least recently used files until `wanted` bytes fit."""
         while True:
             with self._lock:
-                if not self._sizes or self._used + wanted <= self._capacity:
+                if not self._sizes or self._used + wanted <= self.capacity:
                     return
                 digest = next(iter(self._sizes))
             self._drop(digest)

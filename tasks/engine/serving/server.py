@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
+from tasks.engine.serving.counters import write_counters
 from tasks.engine.serving.exports import DiskExport
 from tasks.engine.serving.fetching import ChunkFetcher
 from tasks.engine.serving.filling import Filler
@@ -33,6 +35,7 @@ class ChunkServer:
         self._exports: dict[str, DiskExport] = {}
         self._filler = Filler(run_folder / "fill", fetcher, self._manifest)
         self._stopping = threading.Event()
+        self._started = time.time()
 
     def start(self) -> None:
         """Start the background threads; nbdkit calls this after it has forked."""
@@ -68,12 +71,12 @@ class ChunkServer:
         last = ""
         while not self._stopping.wait(PUBLISH_SECONDS):
             if (text := self._counters()) != last:
-                draft = self._run_folder / "nbd-stats.json.part"
-                draft.write_text(text)
-                draft.rename(self._run_folder / "nbd-stats.json")
+                write_counters(self._run_folder, text)
                 last = text
 
     def _counters(self) -> str:
         with self._lock:
             read = {digest: export.bytes_read for digest, export in self._exports.items()}
-        return json.dumps({**asdict(self._fetcher.counts), "cache_bytes": self._fetcher.cache.used_bytes, "read": read})
+        cache = self._fetcher.cache
+        held = {"cache_bytes": cache.used_bytes, "cache_capacity": cache.capacity, "read": read, "started": self._started}
+        return json.dumps({**asdict(self._fetcher.counts), **held})

@@ -187,3 +187,17 @@ def test_up_on_a_port_that_is_taken_says_which_setting(site_settings: Settings, 
     monkeypatch.setenv("IMS_S3_PORT", taken)
     with pytest.raises(RequestRefused, match=f"port {taken} of IMS_S3_PORT is taken"):
         embedded.up(load_settings())
+
+
+def test_metrics_are_served_while_a_port_is_named(site_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "metrics" not in own_states(embedded.status(site_settings))
+    monkeypatch.setenv("IMS_METRICS_PORT", str(ports.public_port("IMS_NO_SUCH_PORT", remembered=None, usual=29464)))
+    status = embedded.up(load_settings())
+    assert own_states(status)["metrics"] == "running"
+    token = (site_settings.home / "metrics.token").read_text().strip()
+    answer = httpx.get(status.services["metrics"].address, headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, "ims_images_data_bytes 0.0" in answer.text) == (200, True)
+    monkeypatch.delenv("IMS_METRICS_PORT")
+    embedded.up(load_settings())
+    assert "metrics" not in records(site_settings.home)
+    assert probes.http_status(status.services["metrics"].address) is None
