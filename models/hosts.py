@@ -60,8 +60,18 @@ def add_host(session: Session, *, new: NewHost, by: Actor) -> Host:
 
 
 def ensure_host(session: Session, *, new: NewHost, by: Actor) -> Host:
-    """The host of that name as it is, added where there is none."""
-    return session.get(Host, new.name) or add_host(session, new=new, by=by)
+    """The host of that name, added where there is none; its pool is the new one, its address one that others can use."""
+    host = session.get(Host, new.name)
+    if host is None:
+        return add_host(session, new=new, by=by)
+    uri = new.uri if _holds_elsewhere(new.uri) else host.uri
+    if (host.uri, host.pool) != (uri, new.pool):
+        host.uri = check_text(uri, field="uri", limit=255)
+        host.pool = check_text(new.pool, field="pool", limit=255)
+        session.add(host)
+        session.flush()
+        _note(session, host, by=by, new="changed")
+    return host
 
 
 def get_host(session: Session, *, name: str) -> Host:
@@ -115,6 +125,12 @@ def living_there(session: Session, *, name: str) -> Sequence[Ecs]:
     return session.exec(query.order_by(col(Ecs.created_at), col(Ecs.id))).all()
 
 
+def reachable_uri(session: Session, *, name: str) -> str | None:
+    """The address of a host's libvirt for others; None where it holds on the host itself alone."""
+    host = session.get(Host, name)
+    return host.uri if host is not None and _holds_elsewhere(host.uri) else None
+
+
 def is_silent(host: Host) -> bool:
     """Whether it has not reported for so long that it counts as gone."""
     return host.seen_at is None or utc_now() - host.seen_at > timedelta(seconds=SILENT_SECONDS)
@@ -137,6 +153,11 @@ def _held(session: Session, *, name: str) -> Host:
     if host is None:
         raise NotVisible("host", name)
     return host
+
+
+def _holds_elsewhere(uri: str) -> bool:
+    """Whether an address names a way to its libvirt, as qemu+ssh://... does."""
+    return "+" in uri.partition(":")[0]
 
 
 def _note(session: Session, host: Host, *, by: Actor, new: str, old: str | None = None) -> None:

@@ -83,11 +83,11 @@ def exports_bucket() -> ObjectStore:
     return _bucket(load_settings().exports_bucket)
 
 
-def hypervisor() -> Hypervisor:
-    """This host's libvirt, not connected yet."""
+def hypervisor(uri: str | None = None) -> Hypervisor:
+    """This host's libvirt, or the one at `uri`; not connected yet."""
     from tasks.engine.guests.hypervisor import Hypervisor
 
-    return Hypervisor(load_settings().libvirt_uri)
+    return Hypervisor(uri or load_settings().libvirt_uri)
 
 
 def require_account(session: Session, *, account: str) -> str:

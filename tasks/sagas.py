@@ -26,7 +26,6 @@ from models.locks import lock_ecs, unlock_ecs
 from models.operations import (
     LEASE_SECONDS,
     Lease,
-    Owner,
     Request,
     begin_operation,
     fail,
@@ -39,9 +38,8 @@ from models.operations import (
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState
-from tasks.engine import owner
 from tasks.engine.errors import ImsError
-from tasks.engine.settings import load_settings
+from tasks.holders import is_alive, this_process
 from tasks.resources import catalog, require_account
 
 log = logging.getLogger("ims.saga")
@@ -219,14 +217,3 @@ def _heartbeats(held: Saga) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def this_process() -> Owner:
-    """How the catalog names this process."""
-    me = owner.this_process()
-    return Owner(host=load_settings().host, pid=me.pid, started=me.started)
-
-
-def is_alive(holder: Owner) -> bool:
-    """Whether another process still runs; one on another host counts as alive until its lease ends."""
-    return holder.host != load_settings().host or owner.Process(holder.pid, holder.started).runs

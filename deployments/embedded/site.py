@@ -24,7 +24,19 @@ PREFECT_ADDRESS = "IMS_PREFECT_API_URL"
 S3_PORT = "IMS_S3_PORT"
 PREFECT_PORT = "IMS_PREFECT_PORT"
 LOGIN = "IMS_PREFECT_AUTH"
-PASSED_ON = ("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds")
+HEARTBEAT_SECONDS = 30
+"""How often a run says that it lives, wherever it runs: an automation counts on it. Prefect allows no less."""
+PASSED_ON = (
+    "host",
+    "pool",
+    "host_memory_mib",
+    "libvirt_uri",
+    "accelerator",
+    "cache_bytes",
+    "database_url",
+    "url_allow",
+    "boot_timeout_seconds",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +154,7 @@ def _chosen(name: str) -> str:
 def _write_prefect_profile(site: Site) -> None:
     """So that PREFECT_HOME alone tells any Prefect client where the server is and how to prove itself."""
     lines = ['active = "ims"', "", "[profiles.ims]", f'PREFECT_API_URL = "{site.settings.prefect_api_url}"']
+    lines.append(f'PREFECT_FLOWS_HEARTBEAT_FREQUENCY = "{HEARTBEAT_SECONDS}"')
     if site.login:
         lines.append(f'PREFECT_API_AUTH_STRING = "{site.login}"')
         write_secret(site.login_file, site.login + "\n")

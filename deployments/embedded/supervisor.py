@@ -9,7 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from deployments.embedded import agent, layout, libvirt_services, prefect_services, processes, provisioning, seaweed, services
+from deployments.embedded import (
+    agent,
+    layout,
+    libvirt_services,
+    prefect_services,
+    processes,
+    provisioning,
+    seaweed,
+    services,
+    watcher,
+)
 from deployments.embedded import site as sites
 from deployments.embedded.reports import ServiceStatus, Status
 from deployments.embedded.services import Service
@@ -32,6 +42,7 @@ def up(settings: Settings) -> Status:
             [
                 lambda: _ensure(site, agent.service(site)),
                 lambda: _ensure(site, prefect_services.worker(site)),
+                lambda: _ensure(site, watcher.service(site)),
                 lambda: provisioning.register_deployments(site),
             ]
         )
@@ -59,7 +70,7 @@ def down(settings: Settings) -> Status:
     layout.require_owner(settings.home)
     if settings.home.is_dir():
         with _exclusive(settings.home / LOCK_FILE):
-            _stop_all(settings.home, ("worker", "agent"))
+            _stop_all(settings.home, ("watcher", "worker", "agent"))
             _stop_all(settings.home, ("prefect", "s3"))
             seaweed.remove_sockets(settings.home)
             _stop_libvirt(settings.home)
@@ -80,7 +91,7 @@ def status(settings: Settings) -> Status:
 
 
 def _embedded(site: Site) -> dict[str, Service]:
-    found = [agent.service(site), prefect_services.worker(site)]
+    found = [agent.service(site), prefect_services.worker(site), watcher.service(site)]
     if site.embeds_s3:
         found.insert(0, seaweed.service(site, seaweed.known_ports(site)))
     if site.embeds_prefect:

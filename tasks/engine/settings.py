@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     prefect_api_url: str = "http://127.0.0.1:4200/api"
 
     host: str = Field(default_factory=lambda: os.uname().nodename)
+    pool: str = ""
+    """Work pool that this host's worker serves; the host's name where it is empty."""
+    host_memory_mib: int = Field(default=0, ge=0)
+    """What guests may have of this host's memory in all; 0: nine tenths of it."""
     libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     cache_bytes: int = Field(default=8 << 30, ge=64 << 20)
@@ -61,6 +65,11 @@ class Settings(BaseSettings):
     def catalog_url(self) -> str:
         """SQLAlchemy address of the catalog: SQLite under IMS_HOME unless database_url names a server."""
         return self.database_url or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def work_pool(self) -> str:
+        """The work pool that this host's worker serves."""
+        return self.pool or self.host
 
     @property
     def prefect_ui(self) -> str:

@@ -29,7 +29,7 @@ from models.listings import (
     own_listings,
     subscribe,
 )
-from models.operations import Owner, Request, begin_operation, get_operation, list_operations, unfinished_key
+from models.operations import Owner, Request, begin_operation, find_operation, get_operation, list_operations, unfinished_key
 from models.quotas import reserve_creation, reserve_image, usage
 from models.revocation import images_to_revoke, restore_image, revoke_image, running_ecs
 from models.series import images_of_series, list_series, surplus
@@ -173,6 +173,9 @@ ASKS: dict[str, list[Ask]] = {
             "idempotency_key",
             lambda s, who, it: begin_operation(s, request=_request(who, it), owner=_HERE, is_alive=_dead),
         )
+    ],
+    "operations.find_operation": [
+        about("idempotency_key", lambda s, who, it: find_operation(s, account=who, kind="import", key=it))
     ],
     "operations.get_operation": [about("operation", lambda s, who, it: get_operation(s, account=who, operation_id=it))],
     "operations.list_operations": [

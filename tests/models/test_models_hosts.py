@@ -30,6 +30,7 @@ from models.hosts import (
     is_silent,
     list_hosts,
     living_there,
+    reachable_uri,
     record_report,
     remove_host,
     resume_host,
@@ -75,10 +76,21 @@ def test_host_is_added_once_and_its_trail_is_the_operators(catalog: Catalog) -> 
         add(session, "one")
         with pytest.raises(NameTaken):
             add(session, "one")
-        assert ensure_host(session, new=NewHost(name="one", uri="x", pool="x"), by=ADMIN).pool == "one"
+        kept = ensure_host(session, new=NewHost(name="one", uri="qemu:///system", pool="one"), by=ADMIN)
+        assert (kept.uri, kept.pool) == ("qemu:///system", "one")
     with catalog.read() as session:
         assert [(row.kind, row.new) for row in list_audit(session, account="admin", subject_id="one")] == [("host", "added")]
         assert [host.name for host in list_hosts(session)] == ["one"]
+
+
+def test_address_that_others_can_use_is_not_replaced_by_one_that_they_cannot(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        add(session, "one")
+        assert reachable_uri(session, name="one") is None
+        ensure_host(session, new=NewHost(name="one", uri="qemu+ssh://one/system", pool="one"), by=ADMIN)
+        host = ensure_host(session, new=NewHost(name="one", uri="qemu:///system", pool="other"), by=ADMIN)
+        assert (host.uri, host.pool) == ("qemu+ssh://one/system", "other")
+        assert reachable_uri(session, name="one") == host.uri
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "a%b", "x" * 64, "ä"])
