@@ -26,8 +26,13 @@ def apply_automations() -> None:
         present = client.read_automations_by_name(NAME)
         if not present:
             client.create_automation(_automation(enabled=True))
-        elif present[0].trigger.model_dump() != _automation(enabled=True).trigger.model_dump():
+        elif _trigger(present[0]) != _trigger(_automation(enabled=True)):
             client.update_automation(present[0].id, _automation(enabled=present[0].enabled))
+
+
+def _trigger(automation: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = automation.trigger.model_dump(exclude={"id"})
+    return shown
 
 
 def _automation(*, enabled: bool) -> Any:

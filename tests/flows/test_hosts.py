@@ -172,15 +172,31 @@ def test_worker_killed_in_a_launch_ends_it_cleanly_and_it_never_runs_twice(
     assert [each.attempts for each in operations(row.id)] == [1]
 
 
-def test_same_command_goes_on_when_the_worker_is_back(
+def test_same_command_goes_on_there_although_who_asked_is_killed(
     service: Service, second: SecondHost, sample_image: dict[str, Any]
 ) -> None:
+    """The run there is another host's matter; the run that waited for it has no operation, so the automation ends it."""
     before = _row("killed").id
     second.ims("up")
-    ecs = launch(service, sample_image, "killed")
-    assert (ecs["id"], ecs["state"]) == (before, "active")
-    assert [(each.attempts, each.state) for each in operations(before)] == [(2, OperationState.DONE)]
-    assert second.domains() == [f"ims-{before}"]
+    command = service.command("ecs", "launch", sample_image["id"], "--name", "killed", "--flavor", "tiny", "--host", NAME)
+    with subprocess.Popen(command, env=service.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asker:
+        seconds_until(lambda: bool(second.domains()), limit=120)
+        asker.kill()
+    begun = time.monotonic()
+    seconds_until(lambda: operations(before)[0].state is OperationState.DONE, limit=LIMIT)
+    assert [each.attempts for each in operations(before)] == [2]
+    assert (_row("killed").state, second.domains()) == (EcsState.ACTIVE, [f"ims-{before}"])
+    asked = _asker_of(operations(before)[0])
+    seconds_until(lambda: run_state(asked) == "CRASHED", limit=LIMIT)
+    print(f"run of who asked crashed {time.monotonic() - begun:.0f} s after kill -9")
+
+
+def _asker_of(operation: Operation) -> str:
+    """The flow run that the operation's run is a part of."""
+    with get_client(sync_client=True) as client:
+        part = client.read_flow_run(UUID(operation.flow_run_id)).parent_task_run_id
+        assert part is not None
+        return str(client.read_task_run(part).flow_run_id)
 
 
 def test_host_that_is_silent_gets_no_work(service: Service, second: SecondHost) -> None:
