@@ -91,12 +91,15 @@ def is_registered(api_url: str, *, login: str, place: Place) -> bool:
     """Whether the server holds every deployment of this very code for this host."""
     body: dict[str, object] = {"deployments": {"name": {"any_": sorted(place.names)}}}
     found = prefect_call(api_url, "/deployments/filter", login=login, body=body) or []
-    wanted = release()
+    code = release()
+    current = {
+        item["name"] for item in found if _is_current(place, item["name"], item["version"], item["work_pool_name"], code)
+    }
+    return current == place.names
 
-    def is_current(item: dict[str, Any]) -> bool:
-        return bool(item["version"] == wanted and item["work_pool_name"] == place.pool_of(item["name"], item["work_pool_name"]))
 
-    return {item["name"] for item in found if is_current(item)} == place.names
+def _is_current(place: Place, name: str, version: str | None, pool: str | None, code: str) -> bool:
+    return version == code and pool == place.pool_of(name, pool)
 
 
 def wanted_stanzas(
@@ -161,8 +164,10 @@ def _present(place: Place) -> dict[str, DeploymentResponse]:
 
 
 def _write_operated_file(path: Path, place: Place) -> None:
-    content = _load_file()
-    content["deployments"] = list(wanted_stanzas(content, place, _present(place)))
+    """What is current already is left out: another host may have registered most of it."""
+    content, present, code = _load_file(), _present(place), release()
+    current = {name for name, each in present.items() if _is_current(place, name, each.version, each.work_pool_name, code)}
+    content["deployments"] = [each for each in wanted_stanzas(content, place, present) if each["name"] not in current]
     YAML(typ="safe").dump(content, path)
 
 
