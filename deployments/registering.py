@@ -165,7 +165,7 @@ def _present(place: Place) -> dict[str, DeploymentResponse]:
 
 def _write_operated_file(path: Path, place: Place) -> None:
     """What is current already is left out: another host may have registered most of it."""
-    content, present, code = _load_file(), _present(place), release()
+    content, present, code = _load_file(), _present(place), os.environ["IMS_RELEASE"]
     current = {name for name, each in present.items() if _is_current(place, name, each.version, each.work_pool_name, code)}
     content["deployments"] = [each for each in wanted_stanzas(content, place, present) if each["name"] not in current]
     YAML(typ="safe").dump(content, path)

@@ -1,4 +1,5 @@
-"""The watcher of a host: says every few seconds that the host is there, and starts a reconciliation when a run has died.
+"""The watcher of a host: says every few seconds that the host is there, starts a reconciliation when a run has died, and starts
+worker and NBD server again when they have.
 
 A killed worker or run tells nobody, and a host that was cut off cannot. So every host's watcher looks for operations that
 nobody runs any more: its own host's as soon as their process is gone, another's once their lease has ended and that host had
@@ -11,11 +12,13 @@ import logging
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 
+from deployments.embedded import supervisor
 from models.operations import is_held, running_operations
 from models.tables import Operation, utc_now
-from tasks.engine.errors import ImsError
+from tasks.engine.errors import ImsError, OperationBusy
 from tasks.engine.settings import load_settings
 from tasks.holders import is_alive
 from tasks.hosts import report_here
@@ -37,6 +40,7 @@ class Watcher:
     def __init__(self) -> None:
         self._told = ""
         self._tried: set[str] = set()
+        self._fallen: set[str] = set()
         self._not_before = 0.0
 
     def run(self) -> None:
@@ -45,6 +49,7 @@ class Watcher:
             try:
                 report_here()
                 self._look()
+                self._revive()
                 words = ""
             except ImsError as error:
                 words = str(error)
@@ -61,6 +66,15 @@ class Watcher:
             done = _reconcile()
             self._tried = dead if done else set()
             self._not_before = time.monotonic() + (AGAIN_SECONDS if done else FAILED_SECONDS)
+
+    def _revive(self) -> None:
+        """What has been dead for two looks: whoever killed it to start it anew has done so by then."""
+        settings = load_settings()
+        before, self._fallen = self._fallen, supervisor.fallen(settings)
+        if before & self._fallen:
+            with suppress(OperationBusy):  # `ims up` or `ims down` sees to it
+                log.warning("started again: %s", ", ".join(supervisor.revive(settings)))
+            self._fallen = set()
 
 
 def is_ours_to_close(operation: Operation) -> bool:

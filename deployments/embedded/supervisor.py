@@ -31,6 +31,7 @@ LOCK_FILE = "run/up.lock"
 LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.1
 STOP_SECONDS = 20.0
+REVIVED = ("agent", "worker")
 
 
 def up(settings: Settings) -> Status:
@@ -75,6 +76,22 @@ def down(settings: Settings) -> Status:
             seaweed.remove_sockets(settings.home)
             _stop_libvirt(settings.home)
     return status(settings)
+
+
+def fallen(settings: Settings) -> set[str]:
+    """Which of the host's own services were started here and have died."""
+    records = {name: services.read_record(settings.home, name) for name in REVIVED}
+    return {name for name, record in records.items() if record and not processes.is_alive(record)}
+
+
+def revive(settings: Settings) -> set[str]:
+    """Start those again. Raises OperationBusy while an `up` or `down` is under way, HostUnavailable if one does not start."""
+    with _exclusive(settings.home / LOCK_FILE, seconds=0):
+        site = sites.look_up(settings)
+        names = fallen(settings)
+        for name in names:
+            services.start(site.home, _embedded(site)[name])
+    return names
 
 
 def status(settings: Settings) -> Status:
@@ -168,9 +185,9 @@ def _stop_all(home: Path, names: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold the lock file, waiting for another `up` or `down`. Raises OperationBusy."""
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline = time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         while True:

@@ -62,6 +62,11 @@ class SecondHost:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def lives(self, service: str) -> bool:
+        """Whether the service runs."""
+        record = read_record(self.home, service)
+        return record is not None and processes.is_alive(record)
+
     def runs(self) -> list[int]:
         """Processes in which its worker runs flows."""
         record = read_record(self.home, "worker")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -172,12 +174,15 @@ def test_worker_killed_in_a_launch_ends_it_cleanly_and_it_never_runs_twice(
     assert [each.attempts for each in operations(row.id)] == [1]
 
 
+def test_killed_worker_is_started_again(second: SecondHost) -> None:
+    seconds_until(lambda: second.lives("worker"), limit=LIMIT)
+
+
 def test_same_command_goes_on_there_although_who_asked_is_killed(
     service: Service, second: SecondHost, sample_image: dict[str, Any]
 ) -> None:
     """The run there is another host's matter; the run that waited for it has no operation, so the automation ends it."""
     before = _row("killed").id
-    second.ims("up")
     command = service.command("ecs", "launch", sample_image["id"], "--name", "killed", "--flavor", "tiny", "--host", NAME)
     with subprocess.Popen(command, env=service.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asker:
         seconds_until(lambda: bool(second.domains()), limit=120)
@@ -197,6 +202,27 @@ def _asker_of(operation: Operation) -> str:
         part = client.read_flow_run(UUID(operation.flow_run_id)).parent_task_run_id
         assert part is not None
         return str(client.read_task_run(part).flow_run_id)
+
+
+def test_prefect_server_killed_in_a_launch_is_outlived_or_ends_it_cleanly(
+    service: Service, second: SecondHost, sample_image: dict[str, Any]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        command = service.command("ecs", "launch", sample_image["id"], "--name", "outlived", "--flavor", "tiny", "--host", NAME)
+        asked = pool.submit(_run, service, command)
+        seconds_until(lambda: len(second.domains()) == 2, limit=120)
+        row, begun = _row("outlived"), time.monotonic()
+        os.kill(service.ims("status")["services"]["prefect"]["pid"], signal.SIGKILL)
+        service.ims("up")
+        seconds_until(lambda: operations(row.id)[0].state is not OperationState.RUNNING, limit=LIMIT)
+        outcome = asked.result(timeout=LIMIT)
+        taken = time.monotonic() - begun
+    print(f"{outcome.answer.get('state', outcome.code)} {taken:.0f} s after the server was killed")
+    assert taken < LIMIT
+    there = f"ims-{row.id}" in second.domains()
+    assert (_row("outlived").state, outcome.status, there) in [(EcsState.ACTIVE, 0, True), (EcsState.ERROR, 3, False)]
+    assert [each.attempts for each in operations(row.id)] == [1]
+    service.ims("ecs", "delete", row.id)
 
 
 def test_host_that_is_silent_gets_no_work(service: Service, second: SecondHost) -> None:
