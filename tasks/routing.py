@@ -183,20 +183,18 @@ def _abandon(run: FlowRun) -> None:
 
 
 def _outcome(call: Call, host: str, run: FlowRun) -> dict[str, Any]:
-    """What the operation gave; an error as it was raised there."""
-    state = run.state
-    if state is not None and state.is_completed():
-        return _result(call, run.id)
-    told = state.message if state is not None and state.message else "no reason was given"
+    """What the operation gave, whatever became of its run afterwards; else the error as it was raised there."""
+    if (result := _result(call, run.id)) is not None:
+        return result
+    told = run.state.message if run.state is not None and run.state.message else "no reason was given"
     if (error := retold(re.sub(r"^.*?exception: ", "", told, count=1))) is not None:
         raise error
-    name = state.type.value.lower() if state is not None else "gone"
+    name = run.state.type.value.lower() if run.state is not None else "gone"
     raise HostUnavailable("run", f"the run on host {host} is {name}: {told}", remedy="The same command goes on.")
 
 
-def _result(call: Call, run_id: UUID) -> dict[str, Any]:
+def _result(call: Call, run_id: UUID) -> dict[str, Any] | None:
+    """None where the run left its operation undone."""
     with catalog() as session:
         operation = operation_of_run(session, account=call.account, flow_run_id=str(run_id)) or _operation(session, call)
-    if operation is None or operation.result is None:
-        raise HostUnavailable("run", f"run {run_id} left no result", remedy="Look at it in the Prefect UI.")
-    return operation.result
+    return operation.result if operation is not None and operation.state is OperationState.DONE else None
