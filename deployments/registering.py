@@ -1,11 +1,16 @@
-"""Applies prefect.yaml to the Prefect server: this host's work pool, and one deployment for every stanza.
+"""Applies prefect.yaml to the Prefect server: a host's work pool, one deployment for every stanza, and one more on each host
+for what must run where an ECS is, `<verb>@<host>`.
+
+The deployments without a host's name are on the pool of the host that embeds the server, else on that of the host which first
+registered them; another host leaves them there.
 
 What an operator set on a deployment stays. Prefect's own deploy would reset its parameters, its schedules and its pause to what
 the file says, and would drop a schedule that somebody added in the UI; so each stanza is first brought to what the server has.
 The file decides for deployments and schedules that are new; a schedule that is not wanted is switched off, not deleted.
 
-Run as `python -m deployments.registering` with PREFECT_HOME, IMS_HOST and IMS_RELEASE set. Each deployment's version is the
-digest of prefect.yaml and the code behind it, so `is_registered` needs one question to know that nothing is to be done.
+Run as `python -m deployments.registering HOST SCOPE` with PREFECT_HOME, IMS_HOST (the pool) and IMS_RELEASE set. Each
+deployment's version is the digest of prefect.yaml and the code behind it, so `is_registered` needs one question to know that
+nothing is to be done.
 """
 
 from __future__ import annotations
@@ -16,7 +21,9 @@ import inspect
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +38,35 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
 CODE = ("flows", "tasks", "models")
+ON_HOSTS = ("attach-disk", "capture-ecs", "delete-ecs", "launch-ecs", "reconcile", "start-ecs", "stop-ecs")
+"""What runs where an ECS is."""
+
+
+class Scope(StrEnum):
+    """What is registered beside the host's own deployments: all on its pool, all where they are, or nothing."""
+
+    OWN = "own"
+    KEEP = "keep"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A host, the work pool that serves it, and how much is registered with it."""
+
+    host: str
+    pool: str
+    scope: Scope
+
+    @property
+    def names(self) -> set[str]:
+        """The deployments that it needs."""
+        return host_names(self.host) | (set() if self.scope is Scope.HOST else deployment_names())
+
+    def pool_of(self, name: str, present: str | None) -> str:
+        """Where a deployment belongs, given where it is."""
+        kept = self.scope is Scope.KEEP and name in deployment_names()
+        return present if kept and present else self.pool
 
 
 def release() -> str:
@@ -46,13 +82,41 @@ def deployment_names() -> set[str]:
     return {stanza["name"] for stanza in _load_file()["deployments"]}
 
 
-def is_registered(api_url: str, *, login: str, pool: str) -> bool:
-    """Whether the server holds every deployment of this very code for this work pool."""
-    body: dict[str, object] = {"deployments": {"name": {"any_": sorted(deployment_names())}}}
+def host_names(host: str) -> set[str]:
+    """The deployments of one host."""
+    return {f"{name}@{host}" for name in ON_HOSTS}
+
+
+def is_registered(api_url: str, *, login: str, place: Place) -> bool:
+    """Whether the server holds every deployment of this very code for this host."""
+    body: dict[str, object] = {"deployments": {"name": {"any_": sorted(place.names)}}}
     found = prefect_call(api_url, "/deployments/filter", login=login, body=body) or []
-    wanted = release()
-    current = {item["name"] for item in found if item["version"] == wanted and item["work_pool_name"] == pool}
-    return current == deployment_names()
+    code = release()
+    current = {
+        item["name"] for item in found if _is_current(place, item["name"], item["version"], item["work_pool_name"], code)
+    }
+    return current == place.names
+
+
+def _is_current(place: Place, name: str, version: str | None, pool: str | None, code: str) -> bool:
+    return version == code and pool == place.pool_of(name, pool)
+
+
+def wanted_stanzas(
+    content: Mapping[str, Any], place: Place, present: Mapping[str, DeploymentResponse]
+) -> Iterator[dict[str, Any]]:
+    """Every stanza that the host needs, each as it is operated."""
+    known = present.get(ON_HOSTS[0])
+    home = place.pool_of(ON_HOSTS[0], known.work_pool_name if known else None) if place.scope is not Scope.HOST else None
+    for stanza in content["deployments"]:
+        name = stanza["name"]
+        if home is not None:
+            yield as_operated({**stanza, "work_pool": {"name": home}}, present.get(name))
+        if name in ON_HOSTS:
+            # Where the deployment without a host's name is on this pool, its schedule is this host's.
+            schedules = stanza.get("schedules", []) if home != place.pool else []
+            own = {**stanza, "name": f"{name}@{place.host}", "work_pool": {"name": place.pool}, "schedules": schedules}
+            yield as_operated(own, present.get(own["name"]))
 
 
 def as_operated(stanza: Mapping[str, Any], deployment: DeploymentResponse | None) -> dict[str, Any]:
@@ -89,20 +153,21 @@ def _load_file() -> dict[str, Any]:
     return content
 
 
-def _present() -> dict[str, DeploymentResponse]:
-    """The server's deployments of the file, by name."""
+def _present(place: Place) -> dict[str, DeploymentResponse]:
+    """The server's deployments among those that are wanted, by name."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted(deployment_names())))
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted(place.names)))
     with get_client(sync_client=True) as client:
         return {found.name: found for found in client.read_deployments(deployment_filter=wanted)}
 
 
-def _write_operated_file(path: Path) -> None:
-    present = _present()
-    content = _load_file()
-    content["deployments"] = [as_operated(stanza, present.get(stanza["name"])) for stanza in content["deployments"]]
+def _write_operated_file(path: Path, place: Place) -> None:
+    """What is current already is left out: another host may have registered most of it."""
+    content, present, code = _load_file(), _present(place), os.environ["IMS_RELEASE"]
+    current = {name for name, each in present.items() if _is_current(place, name, each.version, each.work_pool_name, code)}
+    content["deployments"] = [each for each in wanted_stanzas(content, place, present) if each["name"] not in current]
     YAML(typ="safe").dump(content, path)
 
 
@@ -120,14 +185,29 @@ def _make_work_pool(name: str) -> None:
             return
 
 
+def forget(host: str) -> None:
+    """Take a host's deployments away; their runs stay."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted(host_names(host))))
+    with get_client(sync_client=True) as client:
+        for found in client.read_deployments(deployment_filter=wanted):
+            client.delete_deployment(found.id)
+
+
 def main() -> None:
-    """Make the pool and deploy; ends the process with the deploy command's exit code."""
+    """Make the pool, the automation and the deployments; ends the process with the deploy command's exit code."""
     from prefect.cli import app
 
-    _make_work_pool(os.environ["IMS_HOST"])
+    from deployments.automations import apply_automations
+
+    place = Place(host=sys.argv[1], pool=os.environ["IMS_HOST"], scope=Scope(sys.argv[2]))
+    _make_work_pool(place.pool)
+    apply_automations()
     with tempfile.TemporaryDirectory(prefix="ims-deploy-") as folder:
         file = Path(folder) / PREFECT_FILE.name
-        _write_operated_file(file)
+        _write_operated_file(file, place)
         sys.argv[1:] = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         app()
 

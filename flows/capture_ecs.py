@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks import captures, files, generalizing, guests, images, moments, verification
+from tasks import captures, files, generalizing, guests, images, moments, routing, verification
 from tasks.reports import report_capture
 from tasks.requests import AccountName, CaptureOptions, Generalize, Identifier, Name, Verify, Whole
 from tasks.sagas import Call, saga
@@ -31,6 +31,9 @@ def capture_ecs(
     ecs_id = guests.ecs_id_of(account, ecs)
     facts = {"name": name, "ecs": ecs_id}
     call = Call(kind="capture", account=account, key=options.idempotency_key, facts=facts, locks=ecs_id)
+    asked = {"ecs": ecs_id, "name": name, "whole": whole, "generalize": generalize, "verify": verify, "options": options}
+    if (there := routing.run_where_ecs_is(call, ecs_id, asked)) is not None:
+        return ImageView.model_validate(there)
     with saga(call, undo=captures.undo_capture) as held:
         if held.result is not None:
             return ImageView.model_validate(held.result)

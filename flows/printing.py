@@ -8,7 +8,8 @@ from typing import Any
 
 COLUMNS = {
     "images": ("id", "name", "type", "state", "format", "boot_proof", "bytes_stored", "created_at"),
-    "ecs": ("id", "name", "state", "image_id", "flavor", "accelerator", "seconds_to_ready", "created_at"),
+    "ecs": ("id", "name", "state", "host", "image_id", "flavor", "accelerator", "seconds_to_ready", "created_at"),
+    "hosts": ("name", "state", "silent", "ecs", "memory_mib", "room_mib", "accelerator", "cached", "pool", "seen_at"),
     "series": ("series", "ecs", "ecs_id", "images", "newest", "oldest", "bytes_stored"),
     "accounts": ("name", "operator", "reviewer", "max_images", "max_bytes", "created_at"),
     "flavors": ("name", "vcpus", "memory_mib"),
@@ -29,6 +30,8 @@ def as_text(answer: dict[str, Any]) -> str:
     """The answer's one list as a table, a console or report as it is, anything else as `name: value` lines."""
     if "report" in answer and "holders" in answer:
         return str(answer["report"])
+    if isinstance(answer.get("host"), dict):
+        return _lines(answer["host"]) + "\n\n" + _table(COLUMNS["ecs"], answer["ecs"])
     for name, columns in COLUMNS.items():
         if isinstance(answer.get(name), list):
             more = f"\nMore: --after {answer['after']}" if answer.get("after") else ""

@@ -18,6 +18,7 @@ CatalogError
 ├── OperationBusy       another live process runs the same operation
 ├── LeaseLost           another process took the operation over
 ├── EcsLocked           another operation has the ECS to itself
+├── HostRefused         a host takes no ECS, or cannot be removed
 └── CatalogUnreachable  the database does not answer, or was never migrated
 """
 
@@ -170,6 +171,18 @@ class EcsLocked(CatalogError):
 
     def __str__(self) -> str:
         return f"ECS {self.id} is locked by operation {self.operation} ({self.kind})"
+
+
+class HostRefused(CatalogError):
+    """`reason` is `full`, `draining`, `silent`, `none` or `in_use`; `name` is empty where any host would do."""
+
+    def __init__(self, name: str, reason: str, why: str) -> None:
+        super().__init__(name, reason, why)
+        self.name, self.reason, self.why = name, reason, why
+
+    def __str__(self) -> str:
+        asked = f"host {self.name}" if self.name else "no host takes it"
+        return f"{asked}: {self.why}"
 
 
 class CatalogUnreachable(CatalogError):

@@ -126,6 +126,18 @@ def get_operation(session: Session, *, account: str, operation_id: str) -> Opera
     return found
 
 
+def find_operation(session: Session, *, account: str, kind: str, key: str) -> Operation | None:
+    """The account's operation of that kind and key."""
+    query = select(Operation).where(Operation.account == account, Operation.kind == kind, Operation.key == key)
+    return session.exec(query).first()
+
+
+def operation_of_run(session: Session, *, account: str, flow_run_id: str) -> Operation | None:
+    """The account's newest operation that this flow run held last."""
+    query = select(Operation).where(Operation.account == account, Operation.flow_run_id == flow_run_id)
+    return session.exec(query.order_by(col(Operation.created_at).desc())).first()
+
+
 def running_operations(session: Session, *, host: str | None = None) -> Sequence[Operation]:
     """Operations that nobody finished, oldest first, whoever began them: for the operator's reconciliation alone."""
     query = select(Operation).where(Operation.state == OperationState.RUNNING).order_by(col(Operation.created_at))

@@ -13,6 +13,7 @@ from models.exceptions import FieldInvalid, NameInvalid
 
 NAME = re.compile(r"[A-Za-z0-9._-](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
 ACCOUNT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62})")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 PROPERTY_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 CATEGORY = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -43,6 +44,13 @@ def check_account_name(name: str) -> str:
     """An account's name is also a folder in the inbox bucket, so it is stricter: lower case, digits and inner hyphens."""
     if not ACCOUNT_NAME.fullmatch(name):
         raise NameInvalid("account", "1 to 63 lower case letters, digits or '-', with no '-' at the ends")
+    return name
+
+
+def check_host_name(name: str) -> str:
+    """A host's name is part of its deployments' names, which are part of an address."""
+    if not HOST_NAME.fullmatch(name):
+        raise NameInvalid("host", "1 to 63 letters, digits, '.', '-' or '_', a letter or digit first")
     return name
 
 

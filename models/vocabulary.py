@@ -27,6 +27,13 @@ class EcsState(StrEnum):
     DELETED = "deleted"
 
 
+class HostState(StrEnum):
+    """Whether new ECSs may go to a host. Whether it is there at all, its last report tells."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+
+
 class OperationState(StrEnum):
     RUNNING = "running"
     DONE = "done"

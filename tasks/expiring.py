@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect import task
+from prefect.states import Cancelled
 from pydantic import BaseModel
 
 from models.market_tables import Listing, Version
@@ -16,7 +17,7 @@ from tasks.policies import ONCE, RETRIED
 from tasks.publishing import tell_version
 from tasks.reports import publish
 from tasks.resources import catalog
-from tasks.reviewing import close_run
+from tasks.runs import end_run
 from tasks.sagas import Saga
 from tasks.sharing import MemberView, members_table, tell_share
 
@@ -74,5 +75,5 @@ def _end_review(saga: Saga, version: Version) -> bool:
         version = session.get_one(Version, version.id)
         title = session.get_one(Listing, version.listing_id).title
     tell_version("rejected", version, title, by="timeout")
-    close_run(version.review_run_id, "No reviewer answered in time; the version is rejected.")
+    end_run(version.review_run_id, Cancelled(message="No reviewer answered in time; the version is rejected."))
     return True

@@ -10,7 +10,9 @@ from sqlmodel import Session
 
 from models.ecs import MAX_ECS_DISKS, NewEcs, Readiness, create_ecs, delete_ecs, get_ecs, mark_ready, mark_standalone, move_ecs
 from models.flavors import get_flavor
+from models.images import get_image
 from models.operations import bind_subject, heartbeat
+from models.placement import Need, place
 from models.tables import Ecs, EcsDisk, Image
 from models.vocabulary import BootMode, BootProof, EcsState
 from tasks.engine.errors import NotFound, RequestRefused, StateRefused
@@ -25,6 +27,7 @@ from tasks.engine.guests.standalone import make_standalone
 from tasks.engine.settings import load_settings
 from tasks.exports import fill, require_server
 from tasks.finding import resolve_ecs
+from tasks.hosts import report_if_known
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import Progress
 from tasks.requests import LaunchOptions
@@ -40,15 +43,17 @@ STANDALONE_SECONDS = 6 * 3600
 
 @task(**ONCE, task_run_name="queue {name}")
 def queue_ecs(saga: Saga, image_id: str, name: str, flavor: str, options: LaunchOptions) -> str:
-    """Check visibility and limits and make the ECS's row, or take up the one of an earlier attempt. Returns its id."""
+    """Check visibility, limits and this host's room and make the ECS's row, or take up an earlier attempt's. Returns its id."""
     check_seed(_seed(UUID(int=0), name, options))
+    report_if_known()
     with catalog(write=True) as session:
         ecs = session.get(Ecs, saga.subject) if saga.subject else None
         if ecs is not None and ecs.state is not EcsState.DELETED:
             if ecs.state is EcsState.ERROR:
+                _claim_here(session, saga.account, image_id, flavor)
                 move_ecs(session, ecs=ecs, new=EcsState.BUILDING, by=saga.actor)
         else:
-            host = load_settings().host
+            host = _claim_here(session, saga.account, image_id, flavor)
             new = NewEcs(
                 name=name,
                 image_id=image_id,
@@ -61,6 +66,13 @@ def queue_ecs(saga: Saga, image_id: str, name: str, flavor: str, options: Launch
             bind_subject(session, lease=saga.held, subject_id=ecs.id)
         saga.about("ecs", ecs.id)
         return ecs.id
+
+
+def _claim_here(session: Session, account: str, image_id: str, flavor: str) -> str:
+    """This host's name, once it has room for the ECS whose row the same transaction makes."""
+    get_image(session, account=account, image_id=image_id)  # what is not seen is refused before anything is told of hosts
+    need = Need(memory_mib=get_flavor(session, name=flavor).memory_mib)
+    return place(session, need=need, wanted=load_settings().host).name
 
 
 @task(**RETRIED, task_run_name="build guest")

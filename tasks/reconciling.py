@@ -30,11 +30,12 @@ from tasks.engine.guests.overlay import folders_by_id
 from tasks.engine.settings import load_settings
 from tasks.findings import Cure, Finding, ReconcileView, findings_markdown, judge, summed_up
 from tasks.guests import files_of
+from tasks.holders import is_alive
 from tasks.policies import ONCE, RETRIED
 from tasks.progress import log
 from tasks.reports import publish
 from tasks.resources import catalog, hypervisor
-from tasks.sagas import Saga, is_alive, release_lock
+from tasks.sagas import Saga, release_lock
 
 DAY = 24 * 3600
 NOT_RESUMED = ("capture", "export")

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
+from prefect.states import Crashed
 from sqlmodel import Session
 
 from models.ecs import fail_ecs, move_ecs
@@ -31,9 +32,11 @@ from tasks.events import tell_failed
 from tasks.files import undo_import
 from tasks.findings import ABANDONED_CODE, FILES_CODE, Cure, Verdict, judge
 from tasks.guests import discard_guest, files_of, undo_launch
+from tasks.holders import is_alive, this_process
 from tasks.outgoing import undo_export
 from tasks.resources import catalog, hypervisor
-from tasks.sagas import Saga, Undo, is_alive, release_lock, this_process
+from tasks.runs import end_run
+from tasks.sagas import Saga, Undo, release_lock
 
 UNDO_SECONDS = 300
 """How long nobody else can take up an operation whose leftovers are being removed."""
@@ -62,6 +65,7 @@ def close_operation(saga: Saga, operation: Operation) -> bool:
         unlock_ecs(session, operation_id=operation.id)
         failed = _fail_subject(session, saga, operation.subject_id)
     _tell(failed)
+    end_run(operation.flow_run_id, Crashed(message=ABANDONED))
     return True
 
 

@@ -17,6 +17,7 @@ from models.vocabulary import Decision, WithdrawnFor
 from tasks.engine.disks.formats import DiskFormat
 
 NAME_PATTERN = r"^[A-Za-z0-9._-](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?$"
+HOST_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 HOSTNAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
 
 
@@ -208,8 +209,14 @@ class LaunchOptions(_Options):
         max_length=65536,
         description="Script or cloud-config for first boot. It is visible in the run: no secrets here.",
     )
-    user_data_file: Annotated[Path | None, Help("File on the host with user data; its content is not recorded.")] = None
+    user_data_file: Annotated[
+        Path | None,
+        Help("File with user data on the host that launches; its content is not recorded. Without a host, this one."),
+    ] = None
     hostname: Annotated[str | None, Help("Default: made from the name.")] = Field(None, pattern=HOSTNAME_PATTERN)
+    host: Annotated[str | None, Help("Host that it is launched on; none: one with room, rather one that has the disk.")] = (
+        Field(None, max_length=63, pattern=HOST_PATTERN)
+    )
     standalone: bool = Field(False, description="Also copy the whole base into the ECS's own file.")
     idempotency_key: IdempotencyKey = None
 

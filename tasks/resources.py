@@ -21,6 +21,7 @@ from models.exceptions import (
     DeletionRefused,
     EcsLocked,
     FieldInvalid,
+    HostRefused,
     ImageRefused,
     KeyReused,
     LeaseLost,
@@ -36,6 +37,7 @@ from models.exceptions import OperationBusy as LeaseHeld
 from tasks.engine.errors import (
     CatalogUnavailable,
     EcsBusy,
+    HostUnavailable,
     ImsError,
     NotFound,
     OperationBusy,
@@ -81,11 +83,11 @@ def exports_bucket() -> ObjectStore:
     return _bucket(load_settings().exports_bucket)
 
 
-def hypervisor() -> Hypervisor:
-    """This host's libvirt, not connected yet."""
+def hypervisor(uri: str | None = None) -> Hypervisor:
+    """This host's libvirt, or the one at `uri`; not connected yet."""
     from tasks.engine.guests.hypervisor import Hypervisor
 
-    return Hypervisor(load_settings().libvirt_uri)
+    return Hypervisor(uri or load_settings().libvirt_uri)
 
 
 def require_account(session: Session, *, account: str) -> str:
@@ -136,6 +138,14 @@ _DELETION_REMEDIES = {
 }
 
 
+_HOST_REMEDIES = {
+    "full": "Delete ECSs, take a smaller flavor, or add a host.",
+    "draining": "Take another host, or `ims host resume` it.",
+    "none": "Run `ims up` on a machine, or `ims host add`.",
+    "in_use": "Delete them first: `ims host show` lists them.",
+}
+
+
 def translate(error: CatalogError) -> ImsError:  # one line per event of the catalog
     """The ImsError that a catalog event is to people."""
     match error:
@@ -161,6 +171,10 @@ def translate(error: CatalogError) -> ImsError:  # one line per event of the cat
             return QuotaExceeded("members", str(error), remedy="Withdraw shares that are not needed.")
         case TransitionRefused():
             return StateRefused(error.kind, "state", str(error), remedy=f"Look at `ims {error.kind} show {error.id}`.")
+        case HostRefused(reason="silent"):
+            return HostUnavailable("silent", str(error), remedy="Run `ims up` there, or take another host.")
+        case HostRefused():
+            return StateRefused("host", error.reason, str(error), remedy=_HOST_REMEDIES[error.reason])
         case EcsLocked():
             return EcsBusy(str(error), remedy="Wait for it to end; `ims reconcile` releases what nobody runs any more.")
         case LeaseHeld() | LeaseLost():

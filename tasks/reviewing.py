@@ -12,12 +12,10 @@ from uuid import UUID
 from prefect import runtime, task
 from prefect.cache_policies import INPUTS, RUN_ID
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from prefect.states import Cancelled
 from pydantic import Field
 from sqlmodel import Session
 
@@ -40,7 +38,6 @@ from tasks.sagas import Saga
 DEPLOYMENT = "review-version/review-version"
 SPARE_SECONDS = 3600
 """The run waits a little longer than the review, so that it is the expiry which ends both."""
-_FINAL = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED)
 
 
 class Review(RunInput):
@@ -158,19 +155,6 @@ def resume_run(version_id: str, answer: dict[str, str]) -> None:
             client.resume_flow_run(UUID(version.review_run_id), run_input=answer)
     except (ObjectNotFound, PrefectHTTPStatusError) as error:
         log.info("The review's run was not resumed: %s", error)
-
-
-def close_run(flow_run_id: str | None, message: str) -> None:
-    """End a run that waits for an answer which nothing would follow from any more."""
-    if flow_run_id is None:
-        return
-    try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(UUID(flow_run_id)).state
-            if state is None or state.type not in _FINAL:
-                client.set_flow_run_state(UUID(flow_run_id), Cancelled(message=message), force=True)
-    except (ObjectNotFound, PrefectHTTPStatusError) as error:
-        log.info("The review's run was not ended: %s", error)
 
 
 def _in_review(version_id: str) -> Version | None:

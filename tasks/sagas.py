@@ -27,7 +27,6 @@ from models.locks import lock_ecs, unlock_ecs
 from models.operations import (
     LEASE_SECONDS,
     Lease,
-    Owner,
     Request,
     begin_operation,
     fail,
@@ -40,10 +39,10 @@ from models.operations import (
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState
-from tasks.engine import logs, owner
-from tasks.engine.errors import ImsError
-from tasks.engine.settings import load_settings
+from tasks.engine import logs
+from tasks.engine.errors import ImsError, OperationBusy
 from tasks.events import tell_failed
+from tasks.holders import is_alive, this_process
 from tasks.resources import catalog, require_account
 
 log = logging.getLogger("ims.saga")
@@ -193,12 +192,25 @@ def _record_result(held: Saga) -> None:
 
 def _undo(held: Saga, undo: Undo | None, error: BaseException) -> None:
     """The run's own error matters more than one of the clean-up, which the next attempt repeats."""
-    if undo is None:
+    if undo is None or not _is_ours(held):
         return
     try:
         undo(held, error)
     except ImsError as failure:
         log.error("operation %s could not be cleaned up after: %s", held.operation_id, failure)
+
+
+def _is_ours(held: Saga) -> bool:
+    """Whether nobody took the operation over meanwhile: what is on the host belongs to that one then."""
+    try:
+        with catalog(write=True) as session:
+            heartbeat(session, lease=held.held)
+    except OperationBusy as lost:
+        log.error("operation %s is not cleaned up after: %s", held.operation_id, lost)
+        return False
+    except ImsError:  # no catalog to ask; the clean-up finds that out by itself
+        return True
+    return True
 
 
 def _record_failure(held: Saga, error: BaseException) -> None:
@@ -253,14 +265,3 @@ def _heartbeats(held: Saga) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def this_process() -> Owner:
-    """How the catalog names this process."""
-    me = owner.this_process()
-    return Owner(host=load_settings().host, pid=me.pid, started=me.started)
-
-
-def is_alive(holder: Owner) -> bool:
-    """Whether another process still runs; one on another host counts as alive until its lease ends."""
-    return holder.host != load_settings().host or owner.Process(holder.pid, holder.started).runs

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from deployments.embedded import ports, probes
 from deployments.embedded.services import Service
-from deployments.embedded.site import Site
+from deployments.embedded.site import HEARTBEAT_SECONDS, Site
 
 WORKER_NAME = "embedded"
 
@@ -49,7 +49,7 @@ def _server_environment(site: Site) -> dict[str, str]:
 
 def worker(site: Site) -> Service:
     """The process worker of this host's pool; a run that it started ends with it."""
-    pool = site.settings.host
+    pool = site.settings.work_pool
     return Service(
         name="worker",
         command=(
@@ -78,6 +78,7 @@ def _worker_environment(site: Site) -> dict[str, str]:
     return {
         **site.environment,
         "DO_NOT_TRACK": "1",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "ims",  # the steps' own lines belong to the run
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # and lines of no run, the worker's, to its log alone
         # Prefect's runner keeps its files in one folder of a fixed name there, which another user may already own under /tmp.
@@ -86,7 +87,7 @@ def _worker_environment(site: Site) -> dict[str, str]:
 
 
 def _worker_online(site: Site, since: float) -> bool:
-    path = f"/work_pools/{site.settings.host}/workers/filter"
+    path = f"/work_pools/{site.settings.work_pool}/workers/filter"
     workers = probes.prefect_call(site.settings.prefect_api_url, path, login=site.login, body={}) or []
     return any(
         worker["name"] == WORKER_NAME and worker["status"] == "ONLINE" and _seconds(worker["last_heartbeat_time"]) >= since

@@ -25,13 +25,15 @@ S3_PORT = "IMS_S3_PORT"
 PREFECT_PORT = "IMS_PREFECT_PORT"
 LOGIN = "IMS_PREFECT_AUTH"
 PASSED_ON = (
-    *("host", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow", "boot_timeout_seconds"),
-    *("s3_secure", "s3_region", "ca_file", "export_days", "history_days", "log_format"),
+    *("host", "pool", "host_memory_mib", "libvirt_uri", "accelerator", "cache_bytes", "database_url", "url_allow"),
+    *("boot_timeout_seconds", "s3_secure", "s3_region", "ca_file", "export_days", "history_days", "log_format"),
 )
 INBOX_LISTEN = "IMS_INBOX_LISTEN"
 INBOX_TOKEN = "IMS_INBOX_TOKEN"  # noqa: S105  # a name, not a secret
 INBOX_PORT = "IMS_INBOX_PORT"
 USUAL_INBOX = 4210
+HEARTBEAT_SECONDS = 30
+"""How often a run says that it lives, wherever it runs: an automation counts on it. Prefect allows no less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,7 @@ def _write_prefect_profile(site: Site) -> None:
     lines = ['active = "ims"', "", "[profiles.ims]", f'PREFECT_API_URL = "{site.settings.prefect_api_url}"']
     if site.settings.ca_file:
         lines.append(f'PREFECT_API_SSL_CERT_FILE = "{site.settings.ca_file}"')
+    lines.append(f'PREFECT_FLOWS_HEARTBEAT_FREQUENCY = "{HEARTBEAT_SECONDS}"')
     if site.login:
         lines.append(f'PREFECT_API_AUTH_STRING = "{site.login}"')
         write_secret(site.login_file, site.login + "\n")

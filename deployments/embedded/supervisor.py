@@ -20,6 +20,7 @@ from deployments.embedded import (
     provisioning,
     seaweed,
     services,
+    watcher,
 )
 from deployments.embedded import site as sites
 from deployments.embedded.reports import ServiceStatus, Status
@@ -32,6 +33,7 @@ LOCK_FILE = "run/up.lock"
 LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.1
 STOP_SECONDS = 20.0
+REVIVED = ("agent", "worker")
 
 
 def up(settings: Settings) -> Status:
@@ -45,6 +47,7 @@ def up(settings: Settings) -> Status:
                 lambda: _ensure(site, inbox.service(site)),
                 lambda: _ensure(site, prefect_services.worker(site)),
                 lambda: _metrics(site),
+                lambda: _ensure(site, watcher.service(site)),
                 lambda: provisioning.register_deployments(site),
             ]
         )
@@ -72,11 +75,27 @@ def down(settings: Settings) -> Status:
     layout.require_owner(settings.home)
     if settings.home.is_dir():
         with _exclusive(settings.home / LOCK_FILE):
-            _stop_all(settings.home, ("worker", "agent", "inbox", metrics.NAME))
+            _stop_all(settings.home, ("watcher", "worker", "agent", "inbox", metrics.NAME))
             _stop_all(settings.home, ("prefect", "s3"))
             seaweed.remove_sockets(settings.home)
             _stop_libvirt(settings.home)
     return status(settings)
+
+
+def fallen(settings: Settings) -> set[str]:
+    """Which of the host's own services were started here and have died."""
+    records = {name: services.read_record(settings.home, name) for name in REVIVED}
+    return {name for name, record in records.items() if record and not processes.is_alive(record)}
+
+
+def revive(settings: Settings) -> set[str]:
+    """Start those again. Raises OperationBusy while an `up` or `down` is under way, HostUnavailable if one does not start."""
+    with _exclusive(settings.home / LOCK_FILE, seconds=0):
+        site = sites.look_up(settings)
+        names = fallen(settings)
+        for name in names:
+            services.start(site.home, _embedded(site)[name])
+    return names
 
 
 def status(settings: Settings) -> Status:
@@ -93,7 +112,7 @@ def status(settings: Settings) -> Status:
 
 
 def _embedded(site: Site) -> dict[str, Service]:
-    found = [agent.service(site), inbox.service(site), prefect_services.worker(site)]
+    found = [agent.service(site), inbox.service(site), prefect_services.worker(site), watcher.service(site)]
     if site.embeds_s3:
         found.insert(0, seaweed.service(site, seaweed.known_ports(site)))
     if site.embeds_prefect:
@@ -180,9 +199,9 @@ def _stop_all(home: Path, names: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold the lock file, waiting for another `up` or `down`. Raises OperationBusy."""
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline = time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         while True:

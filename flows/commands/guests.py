@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from models.ecs import get_ecs, list_ecs
+from models.hosts import reachable_uri
 from tasks.engine.errors import RequestRefused, StateRefused
 from tasks.engine.settings import load_settings
 from tasks.finding import resolve_ecs
 from tasks.resources import catalog, hypervisor, require_account
 from tasks.views import EcsView, ecs_view
+
+if TYPE_CHECKING:
+    from tasks.engine.guests.hypervisor import Hypervisor
 
 
 def launch(given: Namespace) -> dict[str, Any]:
@@ -24,6 +28,7 @@ def launch(given: Namespace) -> dict[str, Any]:
         "data_disks_gib": given.data_disk,
         "ssh_keys": [key for file in given.ssh_key for key in _keys(file)],
         "user_data_file": str(Path(given.user_data).absolute()) if given.user_data else None,
+        "host": given.host,
         "standalone": given.standalone,
         "idempotency_key": given.idempotency_key,
     }
@@ -46,15 +51,24 @@ def list_all(given: Namespace) -> dict[str, Any]:
 
 
 def show(given: Namespace) -> dict[str, Any]:
-    """One ECS, with what libvirt says of its domain."""
+    """One ECS, with what libvirt says of its domain; `elsewhere` where its host's libvirt is not reached from here."""
     view = _view(given)
     domain = "elsewhere"
-    if view.host == load_settings().host:
+    if (libvirt := _libvirt_of(view.host)) is not None:
         from tasks.engine.guests import domain as domains
 
-        with hypervisor() as host:
+        with libvirt as host:
             domain = str(domains.state(host, UUID(view.id)))
     return view.model_dump(mode="json") | {"domain": domain}
+
+
+def _libvirt_of(name: str) -> Hypervisor | None:
+    """A host's libvirt: this one's, or another's whose address says how to get there."""
+    if name == load_settings().host:
+        return hypervisor()
+    with catalog() as session:
+        uri = reachable_uri(session, name=name)
+    return hypervisor(uri) if uri else None
 
 
 def console(given: Namespace) -> dict[str, Any]:

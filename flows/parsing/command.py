@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     _series(nouns, common)
     _store(nouns, common)
     _inbox(nouns, common)
+    _hosts(nouns, common)
     add_market(nouns, common)
     return parser
 
@@ -143,12 +144,13 @@ def _ecs(nouns: Any, common: argparse.ArgumentParser) -> None:
     launch = ecs.add("launch", "flows.commands.guests:launch", "launch an ECS from an image", subject="IMAGE")
     launch.add_argument("--name", required=True)
     launch.add_argument("--flavor", default="small", help="see `ims flavor list`")
+    launch.add_argument("--host", metavar="NAME", help="launch it there (default: a host with room)")
     launch.add_argument("--disk", type=int, metavar="GIB", help="size of the system disk")
     launch.add_argument(
         "--data-disk", action="append", type=int, default=[], metavar="GIB", help="add an empty data disk; may be repeated"
     )
     launch.add_argument("--ssh-key", action="append", default=[], metavar="FILE", help="public key that may log in")
-    launch.add_argument("--user-data", metavar="FILE", help="script or cloud-config for first boot")
+    launch.add_argument("--user-data", metavar="FILE", help="script or cloud-config for first boot, on the host that launches")
     launch.add_argument("--standalone", action="store_true", help="also copy the whole base into the ECS's own file")
     run_options(launch)
     page_options(ecs.add("list", "flows.commands.guests:list_all", "list your ECSs, newest first"))
@@ -187,6 +189,22 @@ def _capture(ecs: Nouns) -> None:
     capture.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG")
     capture.add_argument("--series", metavar="NAME", help="series that it belongs to")
     run_options(capture)
+
+
+def _hosts(nouns: Any, common: argparse.ArgumentParser) -> None:
+    host = Nouns(nouns, common, "host", "machines that run guests (operators only)")
+    add = host.add("add", "flows.commands.hosts:add", "make a machine known, with its work pool and deployments")
+    add.add_argument("name", metavar="NAME", help="as IMS_HOST says there")
+    add.add_argument("--uri", default="qemu:///system", help="how others reach its libvirt, such as qemu+ssh://NAME/system")
+    add.add_argument("--pool", metavar="NAME", help="work pool that its worker serves (default: the host's name)")
+    host.add("list", "flows.commands.hosts:list_all", "the hosts, what they have left, and when they were last heard of")
+    for verb, help in (
+        ("show", "one host and the ECSs on it"),
+        ("drain", "launch nothing there any more; names the ECSs that are still there"),
+        ("resume", "launch there again"),
+        ("remove", "forget a host on which no ECS is left"),
+    ):
+        host.add(verb, f"flows.commands.hosts:{verb}", help).add_argument("name", metavar="NAME")
 
 
 def _series(nouns: Any, common: argparse.ArgumentParser) -> None:

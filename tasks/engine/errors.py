@@ -16,13 +16,17 @@ ImsError
     ├── StoreUnavailable    store.unavailable, store.collected
     ├── CatalogUnavailable  catalog.unavailable
     ├── PrefectUnavailable  prefect.unavailable
-    ├── HostUnavailable     host.<reason>      libvirt, QEMU, nbdkit, disk space on this host
+    ├── HostUnavailable     host.<reason>      libvirt, QEMU, nbdkit, disk space on this host; another host that does not answer
     ├── SourceUnavailable   source.unavailable
     ├── OperationBusy       operation.busy     another live process runs the same operation
     └── EcsBusy             ecs.locked         another operation has the ECS to itself
 """
 
 from __future__ import annotations
+
+import re
+
+_TOLD = re.compile(r"(?P<leaf>[A-Z][A-Za-z]+): (?P<code>[a-z][a-z0-9_.]*): (?P<message>.+)", re.DOTALL)
 
 
 class ImsError(Exception):
@@ -154,3 +158,15 @@ class OperationBusy(Unavailable):
 
 class EcsBusy(Unavailable):
     code = "ecs.locked"
+
+
+def retold(text: str) -> ImsError | None:
+    """An error as another process told it, `Leaf: code: message`: of the leaf's branch, with its code; else None."""
+    told = _TOLD.fullmatch(text.strip())
+    leaf = globals().get(told["leaf"]) if told else None
+    if told is None or not (isinstance(leaf, type) and issubclass(leaf, ImsError)):
+        return None
+    branch = next((each for each in (Refused, Unavailable) if issubclass(leaf, each)), ImsError)
+    error = branch(told["message"])
+    error.code = told["code"]
+    return error

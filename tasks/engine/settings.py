@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     """What the store must show to the receiver."""
 
     host: str = Field(default_factory=lambda: os.uname().nodename)
+    pool: str = ""
+    """Work pool that this host's worker serves; the host's name where it is empty."""
+    host_memory_mib: int = Field(default=0, ge=0)
+    """What guests may have of this host's memory in all; 0: nine tenths of it."""
     libvirt_uri: str = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     cache_bytes: int = Field(default=8 << 30, ge=64 << 20)
@@ -88,6 +92,11 @@ class Settings(BaseSettings):
         import ssl
 
         return ssl.create_default_context(cafile=self.ca_file)
+
+    @property
+    def work_pool(self) -> str:
+        """The work pool that this host's worker serves."""
+        return self.pool or self.host
 
     @property
     def prefect_ui(self) -> str:

@@ -16,6 +16,7 @@ import pytest
 from commands import Service
 
 from deployments import embedded
+from deployments.embedded import services
 from models.accounts import get_account
 from tasks.engine.settings import load_settings
 from tasks.resources import catalog
@@ -44,6 +45,14 @@ def service() -> Iterator[Service]:
         finally:
             embedded.down(load_settings())
             shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def unwatched(service: Service) -> Iterator[None]:
+    """Without the host's watcher: what a killed run leaves stays until the test itself sees to it."""
+    services.stop(service.home, "watcher", seconds=10)
+    yield
+    embedded.up(load_settings())
 
 
 def _raise_quota() -> None:

@@ -125,6 +125,8 @@ COMMANDS: dict[str, list[Visit]] = {
     "ecs show": [say("{it}", ECS, NO_ECS)],
     "ecs start": [say("{it}", "ecs", NO_ECS)],
     "ecs stop": [say("{it}", "ecs", NO_ECS)],
+    **{f"host {verb}": [say("x", code=OPERATOR)] for verb in ("add", "drain", "remove", "resume", "show")},
+    "host list": [say("", code=OPERATOR)],
     "image accept": [say("{it}", "image", NO_IMAGE)],
     "image check": [
         say("inbox:{it}", "inbox", "source.missing"),

@@ -23,7 +23,7 @@ from deployments.embedded.probes import prefect_call
 from tasks.engine.settings import load_settings
 from tasks.resources import images_bucket
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("unwatched")]
 
 MIB = 64
 """What the guest changes before each capture: enough chunks that something can happen between them."""

@@ -24,7 +24,7 @@ from models.tables import Operation
 from models.vocabulary import OperationState
 from tasks.resources import catalog, exports_bucket, images_bucket, inbox_bucket
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("unwatched")]
 MakeDisk = Callable[..., Path]
 
 

@@ -31,7 +31,7 @@ from tasks.guests import discard_guest, files_of
 from tasks.resources import catalog
 from tasks.sagas import Call, saga
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("unwatched")]
 MakeDisk = Callable[..., Path]
 CopyDomain = Callable[[str], None]
 FORGET = libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA

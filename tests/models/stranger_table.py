@@ -33,6 +33,7 @@ from models.operations import (
     Owner,
     Request,
     begin_operation,
+    find_operation,
     get_operation,
     list_operations,
     operations_of_keys,
@@ -181,6 +182,9 @@ ASKS: dict[str, list[Ask]] = {
             "idempotency_key",
             lambda s, who, it: begin_operation(s, request=_request(who, it), owner=_HERE, is_alive=_dead),
         )
+    ],
+    "operations.find_operation": [
+        about("idempotency_key", lambda s, who, it: find_operation(s, account=who, kind="import", key=it))
     ],
     "operations.get_operation": [about("operation", lambda s, who, it: get_operation(s, account=who, operation_id=it))],
     "operations.list_operations": [

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
-from deployments.registering import as_operated
+from deployments.registering import ON_HOSTS, Place, Scope, as_operated, deployment_names, wanted_stanzas
 
 NIGHTLY = {"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": True}
 STANZA = {
@@ -18,6 +18,53 @@ STANZA = {
     "parameters": {"keep": 5, "series": "file"},
     "schedules": [NIGHTLY],
 }
+
+
+CONTENT = {
+    "deployments": [
+        {"name": "expire-offers", "entrypoint": "flows.expire_offers.expire_offers"},
+        {"name": "launch-ecs", "entrypoint": "flows.launch_ecs.launch_ecs"},
+        {
+            "name": "reconcile",
+            "entrypoint": "flows.reconcile.reconcile",
+            "schedules": [{"interval": 900, "slug": "reconcile", "active": True}],
+        },
+    ]
+}
+
+
+def pools(scope: Scope, *present: str) -> dict[str, tuple[str, bool]]:
+    """Pool of each deployment that the host `b` gets, and whether it has a schedule; `present` are on pool `a`."""
+    known = {name: DeploymentResponse(name=name, flow_id=uuid4(), work_pool_name="a", schedules=[]) for name in present}
+    found = wanted_stanzas(CONTENT, Place(host="b", pool="pool-b", scope=scope), known)
+    return {each["name"]: (each["work_pool"]["name"], bool(each.get("schedules"))) for each in found}
+
+
+def test_what_runs_where_an_ecs_is_has_a_stanza() -> None:
+    assert set(ON_HOSTS) < deployment_names()
+
+
+def test_host_of_its_own_server_has_everything_and_one_schedule() -> None:
+    found = pools(Scope.OWN, "launch-ecs", "attach-disk")
+    assert {pool for pool, _ in found.values()} == {"pool-b"}
+    assert {name for name, (_, scheduled) in found.items() if scheduled} == {"reconcile"}
+    assert {"launch-ecs", "launch-ecs@b", "reconcile@b"} <= set(found)
+    assert "expire-offers@b" not in found
+
+
+def test_second_host_leaves_the_deployments_of_the_first_where_they_are() -> None:
+    found = pools(Scope.KEEP, "expire-offers", "launch-ecs", "attach-disk", "reconcile")
+    assert found["launch-ecs"] == ("a", False)
+    assert found["launch-ecs@b"] == ("pool-b", False)
+    assert found["reconcile@b"] == ("pool-b", True)
+
+
+def test_second_host_makes_what_no_host_has_made() -> None:
+    assert pools(Scope.KEEP)["expire-offers"] == ("pool-b", False)
+
+
+def test_host_that_is_added_from_elsewhere_gets_its_own_deployments_alone() -> None:
+    assert set(pools(Scope.HOST)) == {"launch-ecs@b", "reconcile@b"}
 
 
 def operated(**values: Any) -> dict[str, Any]:

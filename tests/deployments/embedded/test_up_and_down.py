@@ -13,9 +13,10 @@ import httpx
 import pytest
 from minio import Minio
 
-from deployments import embedded, registering
+from deployments import automations, embedded, registering
 from deployments.embedded import environment, libvirt_services, ports, probes, processes, provisioning, services
 from deployments.embedded import site as sites
+from deployments.registering import Place, Scope
 from tasks.engine.errors import RequestRefused
 from tasks.engine.settings import Settings, load_settings
 
@@ -149,7 +150,27 @@ def test_scheduled_deployment_gets_runs(site_settings: Settings) -> None:
 
 def test_deployments_are_registered_for_this_host(site_settings: Settings) -> None:
     login = sites.look_up(site_settings).login
-    assert registering.is_registered(site_settings.prefect_api_url, login=login, pool=site_settings.host)
+    place = Place(host=site_settings.host, pool=site_settings.work_pool, scope=Scope.OWN)
+    assert registering.is_registered(site_settings.prefect_api_url, login=login, place=place)
+    elsewhere = Place(host=site_settings.host, pool="another", scope=Scope.OWN)
+    assert not registering.is_registered(site_settings.prefect_api_url, login=login, place=elsewhere)
+
+
+def test_runs_whose_heartbeat_stops_are_crashed_by_one_automation(site_settings: Settings) -> None:
+    url, login = site_settings.prefect_api_url, sites.look_up(site_settings).login
+    found = probes.prefect_call(url, "/automations/filter", login=login, body={})
+    assert [(each["name"], each["enabled"]) for each in found if each["name"] == automations.NAME] == [(automations.NAME, True)]
+
+
+def test_killed_worker_is_started_again_by_the_watcher(site_settings: Settings) -> None:
+    before = records(site_settings.home)["worker"]
+    kill(site_settings, "worker")
+    deadline = time.monotonic() + 120
+    while records(site_settings.home).get("worker") in (None, before):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    embedded.up(site_settings)
+    assert embedded.status(site_settings).all_running
 
 
 def test_redeploy_keeps_what_an_operator_set(site_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
