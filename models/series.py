@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func
+from sqlalchemy import BigInteger, and_, cast, func
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -93,7 +93,7 @@ def surplus(session: Session, *, account: str, series: str, source_ecs_id: str, 
 
 def list_series(session: Session, *, account: str) -> list[SeriesSum]:
     """Every series of the account with its sums, by name and ECS."""
-    stored = func.coalesce(func.sum(Disk.stored_bytes), 0)
+    stored = func.coalesce(cast(func.sum(Disk.stored_bytes), BigInteger), 0)  # PostgreSQL's sum of large integers is a decimal
     columns: tuple[Any, ...] = (
         Image.series,
         Image.source_ecs_id,

@@ -157,6 +157,7 @@ def test_sums_are_by_series_and_ecs(nights: Nights) -> None:
         ("nightly", "web", 4, 12),
         ("weekly", "web", 1, 4),
     ]
+    assert {type(it.bytes_stored) for it in sums} == {int}
     assert (sums[1].ecs_id, sums[1].newest, sums[1].oldest) == (nights.ecs.id, NOW - timedelta(days=1), NOW - timedelta(days=9))
 
 
