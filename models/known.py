@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlmodel import Session, col, func, or_, select
+from sqlmodel import Session, col, or_, select
 
 from models.facts import GuestFacts
 from models.tables import Disk, Ecs, EcsDisk, Image
@@ -57,9 +57,3 @@ def holders_of(session: Session, *, digests: Collection[str]) -> Sequence[Holder
         needed = {disk.base_digest, disk.checkpoint_digest}.intersection(digests)
         found += [Holder("ecs", ecs.id, ecs.name, ecs.owner, digest) for digest in needed if digest]
     return found
-
-
-def logical_bytes(session: Session) -> int:
-    """Guest-visible bytes of all images that are not deleted, each counted in full. For operators."""
-    query = select(func.coalesce(func.sum(Disk.data_bytes), 0)).join(Image).where(Image.state != ImageState.DELETED)
-    return int(session.exec(query).one())

@@ -12,12 +12,12 @@ from tasks.resources import catalog, prove_operator
 
 def stats(_: Namespace) -> dict[str, Any]:
     """Bytes by what they are: as guests see them, stored once, and what nothing needs."""
-    from models.known import logical_bytes
+    from models.figures import sum_bytes
     from tasks.surveying import survey
 
     prove_operator(load_settings().account, step="see the store's figures")
     with catalog() as session:
-        logical = logical_bytes(session)
+        logical = sum_bytes(session).data
     seen = survey()
     factor = round(logical / seen["unique_bytes"], 2) if seen["unique_bytes"] else None
     return {"logical_bytes": logical, **seen, "factor": factor}

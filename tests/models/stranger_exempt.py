@@ -63,7 +63,6 @@ EXEMPT: dict[str, str] = {
             "collecting.referenced_digests",
             "collecting.store_gate",
             "known.holders_of",
-            "known.logical_bytes",
             "figures.count_ecs",
             "figures.count_failed",
             "figures.count_images",

@@ -28,7 +28,7 @@ from models.collecting import (
 from models.ecs import Readiness, delete_ecs, mark_ready, mark_standalone
 from models.exceptions import FieldInvalid, LeaseLost
 from models.images import delete_image
-from models.known import holders_of, logical_bytes
+from models.known import holders_of
 from models.operations import Lease, Owner, Request, begin_operation, bind_subject, fail, finish
 from models.store_tables import CondemnedObject, HeldDisk, StoreWriter
 from models.tables import Operation
@@ -315,4 +315,3 @@ def test_holders_are_images_and_guests_that_are_not_deleted(catalog: Catalog) ->
             ("image", image.id, "c" * 64),
             ("ecs", ecs.id, "c" * 64),
         ]
-        assert logical_bytes(session) == 8
