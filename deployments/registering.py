@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from deployments.embedded.probes import prefect_call
+from deployments.embedded.site import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
@@ -111,12 +112,17 @@ def wanted_stanzas(
     for stanza in content["deployments"]:
         name = stanza["name"]
         if home is not None:
-            yield as_operated({**stanza, "work_pool": {"name": home}}, present.get(name))
+            yield as_operated({**stanza, "work_pool": _served_by(home)}, present.get(name))
         if name in ON_HOSTS:
             # Where the deployment without a host's name is on this pool, its schedule is this host's.
             schedules = stanza.get("schedules", []) if home != place.pool else []
-            own = {**stanza, "name": f"{name}@{place.host}", "work_pool": {"name": place.pool}, "schedules": schedules}
+            own = {**stanza, "name": f"{name}@{place.host}", "work_pool": _served_by(place.pool), "schedules": schedules}
             yield as_operated(own, present.get(own["name"]))
+
+
+def _served_by(pool: str) -> dict[str, Any]:
+    """The pool, and what its workers tell each run: an automation counts on heartbeats, whoever started the worker."""
+    return {"name": pool, "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}}
 
 
 def as_operated(stanza: Mapping[str, Any], deployment: DeploymentResponse | None) -> dict[str, Any]:

@@ -11,10 +11,13 @@ import os
 from tasks.engine.settings import default_home
 
 PROFILE = "ims"
+HEARTBEAT_SECONDS = "30"
+"""How often a run says that it lives, where nobody set it; `deployments.automations` counts on it."""
 
 
 def _find_prefect() -> None:
     """Prefect reads these when it is first imported; an address in the environment wins."""
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     home = default_home() / "prefect"
     if "PREFECT_API_URL" not in os.environ and os.access(home / "profiles.toml", os.R_OK):
         os.environ.setdefault("PREFECT_HOME", str(home))

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from deployments.embedded.services import read_record
 from tasks.engine.settings import load_settings
 
 NAME = "second"
-HIDDEN = ("/run", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
+HIDDEN = ("/run", "/etc/libvirt/qemu", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 """What libvirt's daemons keep for the whole machine: each is empty in there."""
 SHARED = ("IMS_S3_ENDPOINT", "IMS_S3_ACCESS_KEY", "IMS_S3_SECRET_KEY", "IMS_PREFECT_API_URL", "IMS_PREFECT_AUTH", "IMS_API_KEY")
 
@@ -53,6 +53,20 @@ class SecondHost:
         """The guests that its libvirt knows."""
         command = ["virsh", "-c", self.uri, "list", "--all", "--name"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    @contextmanager
+    def standing_still(self, *names: str) -> Iterator[None]:
+        """Stop services and all that they started where they are, and let them go on afterwards."""
+        found = [read_record(self.home, name) for name in names]
+        pids = [pid for record in found if record for pid in processes.descendants(record.token)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def kill(self, service: str) -> None:
         """Kill -9 a service and all that it started, such as the runs of the worker."""

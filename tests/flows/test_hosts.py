@@ -236,6 +236,28 @@ def test_host_that_is_silent_gets_no_work(service: Service, second: SecondHost) 
     assert service.ims("ecs", "delete", "killed")["state"] == "deleted"
 
 
+def test_host_that_is_cut_off_in_a_launch_is_given_up_and_finds_its_way_back(
+    service: Service, second: SecondHost, sample_image: dict[str, Any]
+) -> None:
+    """Everything of the host stands still, as others see one that they cannot reach; then it wakes."""
+    with ThreadPoolExecutor(1) as pool:
+        command = service.command("ecs", "launch", sample_image["id"], "--name", "cut-off", "--flavor", "tiny", "--host", NAME)
+        asked = pool.submit(_run, service, command)
+        seconds_until(lambda: bool(second.domains()), limit=120)
+        row, begun = _row("cut-off"), time.monotonic()
+        with second.standing_still("worker", "watcher"):
+            seconds_until(lambda: operations(row.id)[0].state is OperationState.FAILED, limit=LIMIT)
+            outcome = asked.result(timeout=LIMIT)
+            print(f"given up {time.monotonic() - begun:.0f} s after the host was cut off")
+            assert (outcome.status, outcome.code) == (3, "host.silent")
+            assert _row("cut-off").state is EcsState.ERROR
+    seconds_until(lambda: not second.runs(), limit=LIMIT)
+    second.ims("reconcile")
+    assert second.domains() == []
+    assert (_row("cut-off").state, operations(row.id)[0].attempts) == (EcsState.ERROR, 1)
+    assert service.ims("ecs", "delete", row.id)["state"] == "deleted"
+
+
 def test_removed_host_leaves_no_deployment(service: Service, second: SecondHost) -> None:
     second.kill("watcher")
     with catalog() as session:

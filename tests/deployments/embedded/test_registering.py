@@ -52,6 +52,11 @@ def test_host_of_its_own_server_has_everything_and_one_schedule() -> None:
     assert "expire-offers@b" not in found
 
 
+def test_every_run_of_a_worker_says_often_enough_that_it_lives() -> None:
+    for each in wanted_stanzas(CONTENT, Place(host="b", pool="pool-b", scope=Scope.OWN), {}):
+        assert each["work_pool"]["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+
 def test_second_host_leaves_the_deployments_of_the_first_where_they_are() -> None:
     found = pools(Scope.KEEP, "expire-offers", "launch-ecs", "attach-disk", "reconcile")
     assert found["launch-ecs"] == ("a", False)
