@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Words that tie the project to one machine or one package registry. Written so that this line does not match itself.
 FOREIGN := (pypi|pythonhosted|registry[.]npmjs|deb[.]debian|security[.]debian|snapshot[.]debian|proxy[.]golang)[.](org|com)|/(home|root|work)/main/|extra-inde[x]-url
 
-.PHONY: help setup demo check test unit bench up down
+.PHONY: help setup demo check test test-parts test-service unit bench up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,15 @@ check: setup ## style, types, import directions, nothing tied to one machine
 	$(BIN)/lint-imports
 	@! git grep --untracked -nIE '$(FOREIGN)' || { echo 'check: the lines above name one machine or registry' >&2; exit 1; }
 
-test: setup ## all tests, with real servers and guests
-	$(BIN)/pytest
+test: setup ## all tests, with real servers and guests; two halves side by side, each shown when it is done
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-service
+
+test-parts: # catalog, engine and steps, each by itself
+	$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows
+
+test-service: # the service as a whole, and whatever needs a guest
+	$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows
+	$(BIN)/pytest tests/deployments tests/flows
 
 unit: setup ## the tests that start no server and no guest
 	$(BIN)/pytest -m 'not server and not guest'
