@@ -136,7 +136,7 @@ class _Server(ThreadingHTTPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that end early are what this is for."""
@@ -188,7 +188,7 @@ class _Relay(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # noqa: N815  # the standard library's names
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # the standard library's names
 
     def _refuse(self, length: int) -> None:
         for _ in self._pieces(self.rfile, length, pace=0):
