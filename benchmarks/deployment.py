@@ -51,6 +51,16 @@ def ask_prefect(path: str, body: dict[str, object] | None = None) -> Any | None:
     return probes.prefect_call(settings.prefect_api_url, path, login=login, body=body)
 
 
+def hand_over(flow: str, parameters: dict[str, Any]) -> str:
+    """Queue a run of a deployment for the worker, as `ims --detach` does; its id. Raises RuntimeError."""
+    deployed = ask_prefect(f"/deployments/name/{flow}/{flow}")
+    wanted: dict[str, object] = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    run = deployed and ask_prefect(f"/deployments/{deployed['id']}/create_flow_run", wanted)
+    if not run:
+        raise RuntimeError(f"the Prefect server took no run of {flow}")
+    return str(run["id"])
+
+
 def until(condition: Callable[[], bool], *, seconds: float, pause: float = 0.25) -> bool:
     """Whether it came true in time."""
     deadline = time.monotonic() + seconds

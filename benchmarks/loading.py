@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.deployment import ask_prefect, deployment, fresh_home, until
+from benchmarks.deployment import ask_prefect, deployment, fresh_home, hand_over, until
 from benchmarks.footprints import MACHINE, footprints
 from benchmarks.imports import Bench
 from benchmarks.results import Result
@@ -80,11 +80,9 @@ def _compared(name: str, many: Load, one: Load, count: int) -> Iterator[Result]:
 
 def _run(home: Path, flow: str, wanted: Sequence[dict[str, Any]]) -> Load:
     """Queue them all, wait for all. Raises RuntimeError where one did not complete."""
-    deployed = _asked(f"/deployments/name/{flow}/{flow}")["id"]
     with footprints(home) as memory:
         began = time.monotonic()
-        path = f"/deployments/{deployed}/create_flow_run"
-        runs = [_asked(path, {"parameters": each, "state": {"type": "SCHEDULED"}})["id"] for each in wanted]
+        runs = [hand_over(flow, each) for each in wanted]
         states: dict[str, str] = {}
         if not until(lambda: _all_ended(runs, states), seconds=300 + RUN_SECONDS * len(runs), pause=1):
             raise RuntimeError(f"{flow}: {len(runs) - len(states)} of {len(runs)} runs have not ended")
@@ -102,13 +100,6 @@ def _all_ended(runs: Sequence[str], states: dict[str, str]) -> bool:
         if found["state_type"] in ENDED:
             states[found["id"]] = found["state_type"]
     return len(states) == len(runs)
-
-
-def _asked(path: str, body: dict[str, object] | None = None) -> Any:
-    answer = ask_prefect(path, body)
-    if answer is None:
-        raise RuntimeError(f"the Prefect server did not answer {path}")
-    return answer
 
 
 def _make_disk(path: Path, number: int) -> Path:

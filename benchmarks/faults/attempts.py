@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from benchmarks.deployment import hand_over
 from benchmarks.faults.operations import Operation
 from benchmarks.faults.world import Answer, World
 from models.operations import is_held, operation_of_run, running_operations
@@ -70,13 +71,13 @@ class CommandAttempt:
 
 
 class WorkerAttempt:
-    """A run that was handed over with --detach; the Prefect server tells how it ended."""
+    """A run that was handed over, as --detach does; the Prefect server tells how it ended."""
 
     kill = None
 
     def __init__(self, world: World, operation: Operation) -> None:
         self._world = world
-        self.run = str(world.must(*operation.arguments, "--detach")["flow_run_id"])
+        self.run = hand_over(operation.deployment, operation.parameters)
 
     def ended(self) -> Ended | None:
         state = (self._world.prefect(f"/flow_runs/{self.run}") or {}).get("state") or {}

@@ -57,7 +57,9 @@ class Operation:
 
     arguments: list[str]
     prove: Callable[[Answer], list[Problem]]
-    detachable: bool = True
+    deployment: str = ""
+    parameters: dict[str, object] = field(default_factory=dict)
+    """What the same command asks of the worker; no deployment: it is not handed over."""
     gone: str = ""
     """The error's code that says that an earlier attempt did it already."""
 
@@ -79,7 +81,8 @@ def make_operation(world: World, ledger: Ledger, draw: Draw) -> Operation:
     if draw.operation == "delete ECS" and (ecs := ledger.spare_ecs()):
         return _delete_ecs(world, ledger, random.Random(draw.seed).choice(ecs))
     if draw.operation == "collect":
-        return Operation(["store", "gc", "--apply", "--keep-hours", "0"], lambda _answer: [])
+        arguments = ["store", "gc", "--apply", "--keep-hours", "0"]
+        return Operation(arguments, lambda _answer: [], "collect-garbage", {"apply": True, "keep_hours": 0})
     disk = make_disk(world.files / f"disk-{draw.number}.raw", draw.seed)
     return _import(ledger, disk, f"disk-{draw.number}", verify="none")
 
@@ -135,7 +138,12 @@ def _import(ledger: Ledger, disk: Path, name: str, *, verify: str) -> Operation:
         return problems
 
     arguments = ["image", "import", str(disk), "--format", "raw", "--name", name, "--verify", verify]
-    return Operation([*arguments, "--idempotency-key", name], prove)
+    parameters = {"source": str(disk), "format": "raw", "name": name, "verify": verify, **_keyed(name)}
+    return Operation([*arguments, "--idempotency-key", name], prove, "import-image", parameters)
+
+
+def _keyed(key: str) -> dict[str, object]:
+    return {"options": {"idempotency_key": key}}
 
 
 def _one_active(answer: Answer, name: str) -> list[Problem]:
@@ -160,7 +168,8 @@ def _launch(world: World, ledger: Ledger, name: str) -> Operation:
         return [] if guests == 1 else [Problem("lost" if not guests else "double", f"ECS {name} has {guests} domains")]
 
     arguments = ["ecs", "launch", ledger.guest, "--name", name, "--flavor", "tiny"]
-    return Operation([*arguments, "--idempotency-key", name], prove)
+    parameters = {"image": ledger.guest, "name": name, "flavor": "tiny", **_keyed(name)}
+    return Operation([*arguments, "--idempotency-key", name], prove, "launch-ecs", parameters)
 
 
 def _capture(ledger: Ledger, name: str) -> Operation:
@@ -171,7 +180,8 @@ def _capture(ledger: Ledger, name: str) -> Operation:
         return problems
 
     arguments = ["ecs", "capture", ledger.steady, "--name", name, "--verify", "none"]
-    return Operation([*arguments, "--idempotency-key", name], prove)
+    parameters = {"ecs": ledger.steady, "name": name, "verify": "none", **_keyed(name)}
+    return Operation([*arguments, "--idempotency-key", name], prove, "capture-ecs", parameters)
 
 
 def _delete_image(ledger: Ledger, image_id: str) -> Operation:
@@ -181,7 +191,7 @@ def _delete_image(ledger: Ledger, image_id: str) -> Operation:
         ledger.images.pop(image_id, None)
         return [Problem("left", f"image {name} is there after its deletion") for _ in living_images(name)]
 
-    return Operation(["image", "delete", image_id], prove, detachable=False, gone="image.not_found")
+    return Operation(["image", "delete", image_id], prove, gone="image.not_found")
 
 
 def _delete_ecs(world: World, ledger: Ledger, ecs_id: str) -> Operation:
@@ -194,4 +204,4 @@ def _delete_ecs(world: World, ledger: Ledger, ecs_id: str) -> Operation:
         rest += [f"folder {ecs_id}" for _ in range((world.home / "ecs" / ecs_id).exists())]
         return [Problem("left", f"ECS {name} is deleted and there is {each}") for each in rest]
 
-    return Operation(["ecs", "delete", ecs_id], prove, detachable=False, gone="ecs.not_found")
+    return Operation(["ecs", "delete", ecs_id], prove, gone="ecs.not_found")

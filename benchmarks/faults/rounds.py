@@ -38,6 +38,7 @@ class Round:
 
     draw: Draw
     operation: str
+    detached: bool = False
     struck: bool = False
     ending: str = ""
     code: str = ""
@@ -46,7 +47,7 @@ class Round:
 
     def line(self) -> str:
         """For whoever watches."""
-        how = "by the worker" if self.draw.detached else "by a command"
+        how = "by the worker" if self.detached else "by a command"
         wrong = "".join(f"\n      {each.kind}: {each.text}" for each in self.problems)
         fault = self.draw.kind if self.struck else f"{self.draw.kind}: not struck"
         return f"{self.draw.number:4} {self.operation} {how}, {fault}: {self.ending} {self.code} {self.seconds:.1f} s{wrong}"
@@ -65,8 +66,9 @@ def measure(world: World, operation: Operation) -> tuple[Usual, list[Problem]]:
 def play(world: World, ledger: Ledger, draw: Draw, usual: Usual) -> Round:
     """Play one round to its end; nothing of it is left running."""
     operation = make_operation(world, ledger, draw)
-    detached = draw.detached and operation.detachable
-    done = Round(draw, draw.operation if operation.arguments[1] != "import" or "guest" in draw.operation else "import")
+    detached = draw.detached and bool(operation.deployment)
+    fallen_back = operation.arguments[1] == "import" and draw.operation != "import guest"
+    done = Round(draw, "import" if fallen_back else draw.operation, detached)
     attempt: Attempt = WorkerAttempt(world, operation) if detached else CommandAttempt(world, operation)
     fault = make_fault(world, draw, kill_command=attempt.kill)
     began = time.monotonic()
@@ -89,14 +91,14 @@ def _strike(world: World, draw: Draw, usual: Usual, attempt: Attempt, fault: Fau
     if by_request:
         calls = [reached, due.set] if draw.kind in MODES else [due.set]
         world.proxy.at(1 + int(draw.moment * usual.requests), lambda: [call() for call in calls])
-    delay = draw.moment * (usual.seconds + (WORKER_SECONDS if draw.detached else 0))
+    delay = draw.moment * (usual.seconds + (WORKER_SECONDS if attempt.kill is None else 0))
     latest = time.monotonic() + (3 * usual.seconds + 60 if by_request else delay)
     while not due.is_set() and time.monotonic() < latest:
         if (ended := attempt.ended()) is not None and not due.is_set():
             world.proxy.forget()
             if not due.is_set():
                 return ended
-        due.wait(0.05 if draw.detached else 0.01)
+        due.wait(0.01 if attempt.kill else 0.05)
     world.proxy.forget()
     reached()
     done.struck = True
@@ -143,7 +145,7 @@ def _finish(world: World, operation: Operation, ended: Ended, done: Round) -> No
         done.problems.append(Problem("unclean", f"ended without a name for its error: {ended.words}"))
     done.ending = "itself" if ended.done else "repeated"
     if ended.crashed:
-        done.ending = "reconciled" if done.draw.patient or done.draw.detached else "taken over"
+        done.ending = "reconciled" if done.draw.patient or done.detached else "taken over"
     if done.ending == "reconciled":
         _await_closed(done)
     _repeat(world, operation, done)
