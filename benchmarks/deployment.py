@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from models.accounts import get_account
 from tasks.engine.settings import load_settings
 from tasks.guests import discard_guest
 from tasks.resources import catalog, hypervisor
+
+HAND_OVERS = 20
 
 
 @contextmanager
@@ -52,13 +55,18 @@ def ask_prefect(path: str, body: dict[str, object] | None = None) -> Any | None:
 
 
 def hand_over(flow: str, parameters: dict[str, Any]) -> str:
-    """Queue a run of a deployment for the worker, as `ims --detach` does; its id. Raises RuntimeError."""
-    deployed = ask_prefect(f"/deployments/name/{flow}/{flow}")
-    wanted: dict[str, object] = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    run = deployed and ask_prefect(f"/deployments/{deployed['id']}/create_flow_run", wanted)
-    if not run:
-        raise RuntimeError(f"the Prefect server took no run of {flow}")
-    return str(run["id"])
+    """Queue a run of a deployment for the worker, as `ims --detach` does; its id. Raises RuntimeError.
+
+    A busy server may answer too late; asked again with the same key, it makes no second run.
+    """
+    key = {"idempotency_key": str(uuid.uuid4())}
+    wanted: dict[str, object] = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **key}
+    for _ in range(HAND_OVERS):
+        deployed = ask_prefect(f"/deployments/name/{flow}/{flow}")
+        if run := deployed and ask_prefect(f"/deployments/{deployed['id']}/create_flow_run", wanted):
+            return str(run["id"])
+        time.sleep(1)
+    raise RuntimeError(f"the Prefect server took no run of {flow}")
 
 
 def until(condition: Callable[[], bool], *, seconds: float, pause: float = 0.25) -> bool:

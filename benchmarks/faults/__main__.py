@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Container
@@ -22,8 +23,11 @@ from benchmarks.faults.rounds import Round, Usual, measure, play
 from benchmarks.faults.world import World, faulty_world
 from deployments.sample_guest import build, fetch
 from deployments.sample_guest.packages import default_folder
+from tasks.engine.errors import ImsError
 
 GUESTS = {"import guest", "launch", "capture", "delete ECS"}
+BROKEN = (RuntimeError, ImsError, subprocess.TimeoutExpired)
+"""What ends a round, or the check, and not the run: the table comes, with this in it."""
 MOST_ECS = 2
 """ECSs beside the one that is captured: more are deleted before the next launch."""
 
@@ -56,12 +60,22 @@ def run(world: World, given: argparse.Namespace, packages: Path) -> tuple[list[R
     for draw in draws(given.seed, kinds=kinds, operations=given.operations):
         if sum(each.struck for each in rounds) >= given.faults or time.monotonic() > deadline:
             break
-        _make_room(world, ledger)
-        done = play(world, ledger, draw, usual[draw.operation])
+        try:
+            _make_room(world, ledger)
+            done = play(world, ledger, draw, usual[draw.operation])
+        except BROKEN as error:
+            problems.append(Problem("stuck", f"round {draw.number}, {draw.operation}: {error}"))
+            print(f"{draw.number:4} {draw.operation}: {error}", flush=True)
+            world.heal()
+            continue
         rounds.append(done)
         problems += [Problem(each.kind, f"round {draw.number}, {done.operation}: {each.text}") for each in done.problems]
         print(done.line(), flush=True)
-    return rounds, problems + list(check_all(world, ledger))
+    try:
+        problems += check_all(world, ledger)
+    except BROKEN as error:
+        problems.append(Problem("stuck", f"the check at the end was broken off: {error}"))
+    return rounds, problems
 
 
 def prepare(world: World, ledger: Ledger, operations: list[str], packages: Path) -> tuple[dict[str, Usual], list[Problem]]:
