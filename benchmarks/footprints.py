@@ -1,4 +1,4 @@
-"""How much memory the services of a deployment take while something happens: the most of each, and of this machine in all."""
+"""How much memory the services and the guests of a deployment take while something happens: the most of each."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from deployments.embedded.services import read_record
 
 SERVICES = ("s3", "prefect", "worker", "agent", "watcher", "inbox")
 EVERY_SECONDS = 1.0
-MACHINE = "machine"
+GUESTS = "guests"
 
 
 @contextmanager
 def footprints(home: Path) -> Iterator[dict[str, float]]:
-    """Peaks in MB by service, its children counted, pages that processes share counted once; whole when the block has ended.
+    """Peaks in MB by service, its children counted, and of all guests; pages that processes share are counted once.
 
-    `machine` is what less memory was available than at the beginning: guests are in it, and whatever else runs here.
+    They are whole when the block has ended.
     """
     peaks: dict[str, float] = defaultdict(float)
-    ended, available = threading.Event(), _available()
+    ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(EVERY_SECONDS):
-            now = _of_services(home) | {MACHINE: available - _available()}
-            for name, value in now.items():
+            for name, value in _now(home).items():
                 peaks[name] = max(peaks[name], value)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -41,7 +40,7 @@ def footprints(home: Path) -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def _of_services(home: Path) -> dict[str, float]:
+def _now(home: Path) -> dict[str, float]:
     records = {name: read_record(home, name) for name in SERVICES}
     tokens = {f"{TOKEN_VARIABLE}={record.token}".encode(): name for name, record in records.items() if record}
     sums: dict[str, float] = defaultdict(float)
@@ -49,7 +48,10 @@ def _of_services(home: Path) -> dict[str, float]:
         if entry.name.isdigit():
             try:
                 words = Path(entry.path, "environ").read_bytes().split(b"\0")
-                for name in {tokens[word] for word in words if word in tokens}:
+                names = {tokens[word] for word in words if word in tokens}
+                if f"{home}/ecs/".encode() in Path(entry.path, "cmdline").read_bytes() and not names:
+                    names.add(GUESTS)
+                for name in names:
                     sums[name] += _proportional(Path(entry.path))
             except OSError:  # it has ended
                 continue
@@ -59,8 +61,3 @@ def _of_services(home: Path) -> dict[str, float]:
 def _proportional(process: Path) -> float:
     lines = (process / "smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
-
-
-def _available() -> float:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 / 1e6
