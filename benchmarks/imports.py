@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.embedded_store import empty, fresh_bucket
@@ -23,17 +24,16 @@ PEER_BUCKET = "peer"
 MEMORY = Path("/dev/shm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bench:
-    """Where a measurement works: a scratch folder, the store, and the disk that most of them read."""
+    """Where a measurement works: a scratch folder, the store, and the disk that most of them read, made for the first."""
 
     scratch: Path
     address: S3Address
-    disk: Path
 
-    @classmethod
-    def prepare(cls, scratch: Path, address: S3Address) -> Bench:
-        return cls(scratch, address, make_system_disk(scratch, virtual_size=SYSTEM_SIZE))
+    @cached_property
+    def disk(self) -> Path:
+        return make_system_disk(self.scratch, virtual_size=SYSTEM_SIZE)
 
 
 def first(bench: Bench) -> Iterator[Result]:

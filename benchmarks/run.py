@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import capture, catalog_lists, imports, launch, memory, shares
+from benchmarks import capture, catalog_lists, imports, launch, loading, memory, shares
 from benchmarks.embedded_store import embedded_store
 from benchmarks.imports import Bench
 from benchmarks.results import Result, merge
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "launch": launch.launch,
     "capture": capture.capture,
     "catalog": catalog_lists.catalog,
+    "load.imports": loading.imports,
+    "load.launches": loading.launches,
 }
 
 README = Path(__file__).parent / "README.md"
@@ -34,7 +36,7 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 def main(names: list[str]) -> None:
     """Run them one after the other; each is kept as soon as it is measured."""
     with tempfile.TemporaryDirectory(prefix="ims-bench-") as folder, embedded_store(Path(folder) / "store") as address:
-        bench = Bench.prepare(Path(folder), address)
+        bench = Bench(Path(folder), address)
         for name in names or BENCHMARKS:
             for result in BENCHMARKS[name](bench):
                 print(_line(result.as_row().values()), flush=True)
