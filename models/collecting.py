@@ -143,6 +143,18 @@ def regrant(session: Session, *, lease: Lease, keys: Collection[str], at: dateti
         session.exec(update(CondemnedObject).where(*mine).values(**values))
 
 
+def take_over(session: Session, *, lease: Lease, key: str, before: datetime, at: datetime) -> bool:
+    """Take over one key that was granted before that time and is not settled. Raises LeaseLost."""
+    _hold_gate(session, lease)
+    old = (
+        col(CondemnedObject.key) == key,
+        col(CondemnedObject.fate) == Fate.GRANTED,
+        col(CondemnedObject.granted_at) < before,
+    )
+    values = {"collector": lease.operation_id, "granted_at": at}
+    return bool(session.exec(update(CondemnedObject).where(*old).values(**values)).rowcount)
+
+
 def settle(session: Session, *, lease: Lease, keys: Collection[str]) -> int:
     """Note that granted keys are deleted for certain. Returns how many deletions running writers must still hear of.
 

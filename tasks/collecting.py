@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 from prefect import task
 from pydantic import BaseModel
@@ -14,7 +13,7 @@ from tasks.engine.blobs.collecting import Collected, Rules, collect
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.engine.blobs.manifests import MANIFEST_PREFIX, manifest_key
 from tasks.engine.blobs.objects import Missing, ObjectStore
-from tasks.engine.blobs.retrying import RetryingObjects
+from tasks.engine.blobs.retrying import unrepeated
 from tasks.engine.errors import StateRefused
 from tasks.files import scratch_of
 from tasks.ledgers import CatalogRegistry
@@ -84,7 +83,7 @@ def collect_store(saga: Saga, apply: bool, keep_hours: float) -> CollectionView:
         objects,
         CatalogRegistry(saga.lease),
         Rules(folder=folder, apply=apply, keep_seconds=keep_hours * 3600),
-        delete=cast(RetryingObjects, objects).once.delete,
+        delete=unrepeated(objects).delete,
         on_progress=partial(_show, progress),
     )
     return _view(done, apply=apply)

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from models import collecting
 from models.operations import Lease
 from models.rows import utc_now
-from tasks.engine.blobs.collecting import QUIET_SECONDS, Leftover
-from tasks.engine.blobs.keeping import Verdict
+from tasks.engine.blobs.collecting import Leftover
+from tasks.engine.blobs.keeping import QUIET_SECONDS, Verdict
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.resources import catalog
 
@@ -17,8 +17,8 @@ from tasks.resources import catalog
 class CatalogLedger:
     """A writer's `Ledger` for one disk of the operation that the lease is for."""
 
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
+    def __init__(self, lease: Lease, *, now: Callable[[], datetime] = utc_now) -> None:
+        self._lease, self._now = lease, now
         self._token = ""
 
     def register(self) -> frozenset[str]:
@@ -31,6 +31,15 @@ class CatalogLedger:
         with catalog(write=True) as session:
             held = collecting.hold_disk(session, lease=self._lease, token=self._token, digest=digest, keys=keys, proved=proved)
         return Verdict(*held)
+
+    def take_over(self, key: str) -> bool:
+        now = self._now()
+        with catalog(write=True) as session:
+            return collecting.take_over(session, lease=self._lease, key=key, before=_quiet_before(now), at=now)
+
+    def settle(self, key: str) -> None:
+        with catalog(write=True) as session:
+            collecting.settle(session, lease=self._lease, keys=[key])
 
 
 class CatalogRegistry:
@@ -50,7 +59,7 @@ class CatalogRegistry:
             return {ManifestDigest(digest) for digest in collecting.referenced_digests(session)}
 
     def begin(self) -> Sequence[Leftover]:
-        over = self._now() - timedelta(seconds=QUIET_SECONDS)
+        over = _quiet_before(self._now())
         with catalog(write=True) as session:
             granted = collecting.begin_collection(session, lease=self._lease)
             return [Leftover(row.key, row.granted_at is None or row.granted_at < over) for row in granted]
@@ -74,3 +83,7 @@ class CatalogRegistry:
     def settle(self, keys: Collection[str]) -> int:
         with catalog(write=True) as session:
             return collecting.settle(session, lease=self._lease, keys=keys)
+
+
+def _quiet_before(now: datetime) -> datetime:
+    return now - timedelta(seconds=QUIET_SECONDS)

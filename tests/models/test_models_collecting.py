@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from catalog_rows import Catalog, race
@@ -24,6 +24,7 @@ from models.collecting import (
     settle,
     spare,
     store_gate,
+    take_over,
 )
 from models.ecs import Readiness, delete_ecs, mark_ready, mark_standalone
 from models.exceptions import FieldInvalid, LeaseLost
@@ -220,6 +221,21 @@ def test_collector_begins_with_what_the_last_one_left(catalog: Catalog) -> None:
         regrant(session, lease=new, keys=CHUNKS[:1], at=AT)
         settle(session, lease=new, keys=CHUNKS)
         assert condemned(session) == {}
+
+
+def test_one_writer_takes_over_what_a_collector_left_long_ago(catalog: Catalog) -> None:
+    later = AT + timedelta(minutes=5)
+    with catalog.write() as session:
+        writer = importing(catalog, session)
+        token = register_writer(session, lease=writer).token
+        collector = begun(session, kind="collect", key="gc")
+        publish(session, lease=collector, keys=CHUNKS[:1])
+        grant(session, lease=collector, keys=CHUNKS[:1], at=AT)
+        assert not take_over(session, lease=writer, key=CHUNKS[0], before=AT, at=later)
+        assert take_over(session, lease=writer, key=CHUNKS[0], before=later, at=later)
+        assert not take_over(session, lease=writer, key=CHUNKS[0], before=later, at=later)
+        settle(session, lease=writer, keys=CHUNKS[:1])
+        assert held(session, writer, token).doubtful == {CHUNKS[0]}
 
 
 def test_spared_objects_are_not_granted(catalog: Catalog) -> None:

@@ -42,7 +42,8 @@ from models.tables import Disk, Ecs, Image
 from models.trail import Actor as By
 from models.vocabulary import UNFINISHED_IMAGE, DiskKind, EcsState, ImageState
 from tasks.engine.blobs.chunks import ChunkStore, chunk_key
-from tasks.engine.blobs.collecting import QUIET_SECONDS, Rules, collect
+from tasks.engine.blobs.collecting import Rules, collect
+from tasks.engine.blobs.keeping import QUIET_SECONDS
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import get_manifest, manifest_key
 from tasks.engine.blobs.pipeline import ingest
@@ -234,11 +235,14 @@ class World:
         try:
             with self.catalog(write=True) as session:
                 lease = self._begin(session, "collect", actor.name).lease
-            registry = CatalogRegistry(lease, now=lambda: BEGINNING + timedelta(seconds=self.stage.clock))
+            registry = CatalogRegistry(lease, now=self._now)
             rules = Rules(folder=self.folder, apply=True, keep_seconds=-3600, round=2, grant=2, clock=lambda: self.stage.clock)
             collect(objects, registry, rules, delete=objects.delete)
         except ImsError:
             return
+
+    def _now(self) -> datetime:
+        return BEGINNING + timedelta(seconds=self.stage.clock)
 
     def _make(self, actor: Actor, order: Job) -> None:
         """The saga of an import or a capture, with its transactions where the flow has them."""
@@ -307,7 +311,7 @@ class World:
                 base = get_ecs(session, account=OWNER, ecs_id=order.ecs).disks[0].base_digest
             parent = get_manifest(store.objects, ManifestDigest(base or ""))
         reader = ContentReader(order.content, order.changed)
-        return ingest(reader, store, CatalogLedger(lease), threads=1, parent=parent).manifest_digest
+        return ingest(reader, store, CatalogLedger(lease, now=self._now), threads=1, parent=parent).manifest_digest
 
     def _fail(self, lease: Lease, error: ImsError) -> None:
         try:

@@ -347,6 +347,15 @@ def _collection_comes_before_the_image_is_active(world: World) -> None:
     play(writer)
 
 
+def _collector_dies_and_an_import_finishes_its_work(world: World) -> None:
+    _, collector = both(world, writer=False)
+    run_until(collector, "delete ")
+    collector.step(Order.DIE_LATE)
+    world.wait_quiet()
+    play(world.start(world.jobs[-1]))
+    assert len(world.images(ImageState.ACTIVE)) == 1
+
+
 def both(world: World, *, writer: bool = True) -> tuple[Any, Any]:
     """Garbage, an import of the same (or only its order), and a collector."""
     content = (0, None, 1)
@@ -396,7 +405,10 @@ def story(world: World, schedule: Callable[[World], None]) -> None:
     assert len(world.images(ImageState.ACTIVE)) == 1
 
 
-@pytest.mark.parametrize("schedule", dict.fromkeys(schedule for _, schedule in SCHEDULES), ids=lambda each: each.__name__[1:])
+HARD = dict.fromkeys([*(schedule for _, schedule in SCHEDULES), _collector_dies_and_an_import_finishes_its_work])
+
+
+@pytest.mark.parametrize("schedule", HARD, ids=lambda each: each.__name__[1:])
 def test_hard_moments_lose_nothing(world: World, schedule: Callable[[World], None]) -> None:
     story(world, schedule)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from tasks.engine.blobs.chunks import CHUNK_PREFIX
-from tasks.engine.blobs.keeping import digest_of
+from tasks.engine.blobs.keeping import GRANT_SECONDS, digest_of
 from tasks.engine.blobs.live import LiveChunks
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.engine.blobs.manifests import MANIFEST_PREFIX, get_manifest
@@ -29,10 +29,6 @@ ROUND = 20_000
 """Names published at once: what a writer may have to look through while it holds its disk."""
 GRANT = 200
 """Names that are being deleted at once, and that a writer may have to wait for."""
-QUIET_SECONDS = 600.0
-"""After this a delete request whose process ended, or that was not answered, has been carried out or never will be."""
-GRANT_SECONDS = QUIET_SECONDS / 4
-"""A collector that took longer than this since it was granted names deletes no more of them."""
 KEEP_SECONDS = 24 * 3600
 """Younger objects are left alone: not for safety, but for imports that were broken off and will be repeated."""
 

@@ -14,9 +14,14 @@ from typing import NamedTuple, Protocol
 from tasks.engine.blobs.chunks import CHUNK_PREFIX, ChunkDigest, ChunkStore, chunk_key
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import MANIFEST_PREFIX, get_manifest, manifest_key
-from tasks.engine.blobs.objects import Missing
+from tasks.engine.blobs.objects import Missing, ObjectStore
+from tasks.engine.blobs.retrying import unrepeated
 from tasks.engine.errors import Damaged, StoreUnavailable
 
+QUIET_SECONDS = 120.0
+"""After this a delete request whose process ended, or that was not answered, has been carried out or never will be."""
+GRANT_SECONDS = QUIET_SECONDS / 4
+"""Who may delete a name and has not after this, deletes it no more."""
 PAUSES = 60
 PAUSE_SECONDS = 0.5
 """A deletion that is under way is waited for so often and so long; the step's own retries come after that."""
@@ -47,6 +52,12 @@ class Ledger(Protocol):
     def hold(self, digest: ManifestDigest, keys: Collection[str], *, proved: Mapping[str, int]) -> Verdict:
         """Keep the disk and all its objects (`keys`, its own manifest among them) until the run has ended."""
 
+    def take_over(self, key: str) -> bool:
+        """Be the one who deletes an object that its collector left half deleted, if that was long enough ago."""
+
+    def settle(self, key: str) -> None:
+        """Say that this object, which was taken over, is deleted for certain."""
+
 
 class Uncollected:
     """The ledger of a store in which nobody collects: tests, benchmarks, a bucket in memory."""
@@ -56,6 +67,12 @@ class Uncollected:
 
     def hold(self, digest: ManifestDigest, keys: Collection[str], *, proved: Mapping[str, int]) -> Verdict:  # noqa: ARG002
         return Verdict(epoch=0)
+
+    def take_over(self, key: str) -> bool:  # noqa: ARG002
+        return False
+
+    def settle(self, key: str) -> None:
+        raise ValueError(f"nobody collects, so nobody deleted {key}")
 
 
 class Gone(StoreUnavailable):
@@ -114,7 +131,22 @@ def keep(
             if not pauses:
                 raise Gone(f"{len(verdict.going)} objects are being deleted", remedy="Run it again; it goes on from here.")
             pauses -= 1
-            time.sleep(PAUSE_SECONDS)
+            finished = sum(_finish(store.objects, ledger, key) for key in verdict.going)
+            if not finished:
+                time.sleep(PAUSE_SECONDS)
+
+
+def _finish(objects: ObjectStore, ledger: Ledger, key: str) -> bool:
+    """Delete what a collector that is gone may or may not have deleted; whether that is certain now."""
+    until = time.monotonic() + GRANT_SECONDS
+    if not ledger.take_over(key) or time.monotonic() > until:
+        return False
+    try:
+        unrepeated(objects).delete(key)
+    except StoreUnavailable:
+        return False
+    ledger.settle(key)
+    return True
 
 
 def _prove(store: ChunkStore, key: str, sent: Callable[[ChunkDigest], bool]) -> None:

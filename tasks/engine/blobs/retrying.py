@@ -22,6 +22,11 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
 
+def unrepeated(objects: ObjectStore) -> ObjectStore:
+    """The same store for a call that must not be repeated unseen: one that was not answered may still be carried out."""
+    return objects.inner if isinstance(objects, RetryingObjects) else objects
+
+
 class RetryingObjects:
     """An ObjectStore that repeats the calls of another until `patience` seconds have passed since the call began."""
 
@@ -30,8 +35,8 @@ class RetryingObjects:
         self._patience = patience
 
     @property
-    def once(self) -> ObjectStore:
-        """The store itself, for a call that must not be repeated unseen."""
+    def inner(self) -> ObjectStore:
+        """The store that is asked."""
         return self._inner
 
     def ping(self) -> None:
