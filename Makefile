@@ -26,15 +26,15 @@ check: setup ## style, types, import directions, nothing tied to one machine
 	$(BIN)/lint-imports
 	@! git grep --untracked -nIE '$(FOREIGN)' || { echo 'check: the lines above name one machine or registry' >&2; exit 1; }
 
-test: setup ## all tests, with real servers and guests; two halves side by side, each shown when it is done
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-service
+test: setup ## all tests, with real servers and guests; two halves side by side
+	@$(MAKE) --no-print-directory --jobs 2 test-parts test-service
 
 test-parts: # catalog, engine and steps, each by itself
-	$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows
+	@$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows | sed -u 's/^/parts   | /'
 
 test-service: # the service as a whole, and whatever needs a guest
-	$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows
-	$(BIN)/pytest tests/deployments tests/flows
+	@$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows | sed -u 's/^/guests  | /'
+	@$(BIN)/pytest tests/deployments tests/flows | sed -u 's/^/service | /'
 
 unit: setup ## the tests that start no server and no guest
 	$(BIN)/pytest -m 'not server and not guest'
