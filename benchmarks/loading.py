@@ -68,6 +68,7 @@ def launches(_bench: Bench) -> Iterator[Result]:
         # Together first: the cache is empty, and whoever needs a chunk meets the others who do.
         together = _run(home, "launch-ecs", wanted[:count])
         yield Result("load.launches.fetched", _fetched(home), _chunks(image), "chunks", count)
+        _run(home, "delete-ecs", [{"ecs": each["name"]} for each in wanted[:count]])
         alone = _run(home, "launch-ecs", wanted[count:])
         yield from _compared("load.launches", together, alone, count)
 

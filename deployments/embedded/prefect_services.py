@@ -15,6 +15,7 @@ from deployments.embedded.services import Service
 from deployments.embedded.site import HEARTBEAT_SECONDS, Site
 
 WORKER_NAME = "embedded"
+TAKEN_AND_LEFT = "The worker that had taken it is gone."
 
 
 def server(site: Site) -> Service:
@@ -72,6 +73,20 @@ def worker(site: Site) -> Service:
         start_seconds=120,
         stop_seconds=15,
     )
+
+
+def requeue(site: Site) -> None:
+    """Queue again what a worker that is gone had taken and not yet begun: no process runs it, and no heartbeat ever stops.
+
+    Only while this pool's worker does not run. A server that does not answer is asked again at the next start.
+    """
+    api_url, login = site.settings.prefect_api_url, site.login
+    chosen = {"work_pools": {"name": {"any_": [site.settings.work_pool]}}}
+    taken = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
+    for run in probes.prefect_call(api_url, "/flow_runs/filter", login=login, body={**chosen, **taken}) or []:
+        details = {"scheduled_time": datetime.now(UTC).isoformat()}
+        state = {"type": "SCHEDULED", "name": "Scheduled", "message": TAKEN_AND_LEFT, "state_details": details}
+        probes.prefect_call(api_url, f"/flow_runs/{run['id']}/set_state", login=login, body={"state": state})
 
 
 def _worker_environment(site: Site) -> dict[str, str]:

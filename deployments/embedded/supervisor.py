@@ -94,7 +94,7 @@ def revive(settings: Settings) -> set[str]:
         site = sites.look_up(settings)
         names = fallen(settings)
         for name in names:
-            services.start(site.home, _embedded(site)[name])
+            _start(site, _embedded(site)[name])
     return names
 
 
@@ -150,7 +150,15 @@ def _catalog(site: Site) -> None:
 
 def _ensure(site: Site, service: Service) -> None:
     if not services.is_current(site.home, service):
-        services.start(site.home, service)
+        _start(site, service)
+
+
+def _start(site: Site, service: Service) -> None:
+    """Nothing of the one before is left when it starts."""
+    if service.name == "worker":
+        services.stop(site.home, service.name, seconds=service.stop_seconds)
+        prefect_services.requeue(site)
+    services.start(site.home, service)
 
 
 def _libvirt_of(site: Site) -> Callable[[], None]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -171,6 +172,24 @@ def test_killed_worker_is_started_again_by_the_watcher(site_settings: Settings) 
         time.sleep(0.5)
     embedded.up(site_settings)
     assert embedded.status(site_settings).all_running
+
+
+def test_run_that_a_killed_worker_had_taken_and_not_begun_is_run_by_the_next(site_settings: Settings) -> None:
+    def ask(path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = probes.prefect_call(site_settings.prefect_api_url, path, login=login, body=body) or {}
+        return answer
+
+    login = sites.look_up(site_settings).login
+    deployment = ask("/deployments/name/leave-share/leave-share")["id"]
+    taken = {"state": {"type": "PENDING", "name": "Submitting"}, "parameters": {"image": "no-such-image"}}
+    run = ask(f"/deployments/{deployment}/create_flow_run", taken)["id"]
+    kill(site_settings, "worker")
+    embedded.up(site_settings)
+    deadline = time.monotonic() + 120
+    while (found := ask(f"/flow_runs/{run}"))["state_type"] != "FAILED":
+        assert time.monotonic() < deadline, found["state_name"]
+        time.sleep(0.5)
+    assert "image.not_found" in found["state"]["message"]
 
 
 def test_redeploy_keeps_what_an_operator_set(site_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
