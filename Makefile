@@ -29,11 +29,13 @@ check: setup ## style, types, import directions, nothing tied to one machine
 test: setup ## all tests, with real servers and guests; two halves side by side
 	@$(MAKE) --no-print-directory --jobs 2 test-parts test-service
 
-test-parts: # catalog, engine and steps, each by itself
-	@$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows | sed -u 's/^/parts   | /'
+test-parts: # catalog, engine and steps, each by itself; then guests
+	@failed=; \
+	$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows | sed -u 's/^/parts   | /' || failed=1; \
+	$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows | sed -u 's/^/guests  | /' || failed=1; \
+	test -z "$$failed"
 
-test-service: # the service as a whole, and whatever needs a guest
-	@$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows | sed -u 's/^/guests  | /'
+test-service: # the service as a whole
 	@$(BIN)/pytest tests/deployments tests/flows | sed -u 's/^/service | /'
 
 unit: setup ## the tests that start no server and no guest

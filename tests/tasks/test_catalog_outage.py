@@ -11,7 +11,7 @@ from models.accounts import create_account, list_accounts
 from models.database import migrate, open_engine
 from models.trail import Actor
 from tasks.engine.errors import CatalogUnavailable, Unavailable
-from tasks.resources import catalog
+from tasks.resources import _engine, catalog
 
 pytestmark = pytest.mark.server
 
@@ -25,6 +25,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresServer]:
         migrate(engine)
         engine.dispose()
         yield running
+        _engine(running.url).dispose()
 
 
 def names() -> set[str]:
