@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,22 +33,9 @@ def make_disk(tmp_path: Path) -> MakeDisk:
 @pytest.fixture(scope="session")
 def served_sample(sample_disk: Path) -> Iterator[DiskSource]:
     """The sample guest's disk as an NBD export."""
-    with _served("file", str(sample_disk)) as disk:
-        yield disk
-
-
-@pytest.fixture
-def slow_disk() -> Iterator[DiskSource]:
-    """An empty disk of which each read takes six seconds."""
-    with _served("--filter=delay", "memory", "2M", "delay-read=6") as disk:
-        yield disk
-
-
-@contextmanager
-def _served(*what: str) -> Iterator[DiskSource]:
     with tempfile.TemporaryDirectory(prefix="ims-tests-") as name:
         socket = Path(name, "nbd.sock")
-        server = subprocess.Popen(["nbdkit", "--foreground", "--readonly", "--unix", str(socket), *what])
+        server = subprocess.Popen(["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", str(sample_disk)])
         try:
             deadline = time.monotonic() + 30
             while not socket.exists():

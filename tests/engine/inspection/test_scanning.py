@@ -181,9 +181,11 @@ def test_disk_without_a_system_has_one_finding(tmp_path: Path):
 
 
 @pytest.mark.guest
-def test_scan_out_of_time_is_the_hosts_fault(slow_disk: DiskSource):
-    with pytest.raises(HostUnavailable, match="took more than 4 s"):
-        scan([slow_disk], InspectionLimits(kvm=False, timeout_seconds=4))
+def test_scan_out_of_time_is_the_hosts_fault(tmp_path: Path):
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(2 << 20))
+    with pytest.raises(HostUnavailable, match="took more than 1 s"):
+        scan([DiskSource(disk)], InspectionLimits(kvm=False, timeout_seconds=1))
 
 
 def test_scan_of_nothing_is_a_mistake():
