@@ -298,6 +298,29 @@ def test_hold_and_publication_at_once_are_one_after_the_other(catalog: Catalog) 
         assert left in (set(CHUNKS), set(CHUNKS[2:]))
 
 
+def test_hold_and_grant_at_once_have_one_winner_for_all_objects(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        writer = importing(catalog, session)
+        token = register_writer(session, lease=writer).token
+        collector = begun(session, kind="collect", key="gc")
+        publish(session, lease=collector, keys=CHUNKS[:2])
+    answers: dict[str, set[str]] = {}
+
+    def write() -> None:
+        with catalog.write() as session:
+            answers["going"] = set(held(session, writer, token).going)
+
+    def delete() -> None:
+        with catalog.write() as session:
+            answers["granted"] = grant(session, lease=collector, keys=CHUNKS[:2], at=AT)
+
+    assert race([write, delete]) == [None, None]
+    assert answers["going"] == answers["granted"]
+    assert answers["going"] in (set(), set(CHUNKS[:2]))
+    with catalog.read() as session:
+        assert (DISK in referenced_digests(session)) == (not answers["going"])
+
+
 def test_digests_stay_referenced_while_an_ecs_lies_over_them(catalog: Catalog) -> None:
     with catalog.write() as session:
         image = catalog.active(session, digest="c" * 64)
