@@ -71,13 +71,30 @@ def own(service: Service, api: httpx.Client, tmp_path_factory: pytest.TempPathFa
     file.write_text(OWN_FILE)
     api.patch(pool, json={"is_paused": True}).raise_for_status()
     deploy(service, file)
+    stopped = list(stopped_schedules(api))
+    switch(api, stopped, active=True)
     try:
         yield (made := deployment(api, OWN[0]))
     finally:
+        switch(api, stopped, active=False)
         for run in runs_of(api, made["id"]):
             api.delete(f"/flow_runs/{run['id']}")
         api.delete(f"/deployments/{made['id']}").raise_for_status()
         api.patch(pool, json={"is_paused": False}).raise_for_status()
+
+
+def stopped_schedules(api: httpx.Client) -> Iterator[str]:
+    """Addresses of those that the file has active and that other tests want to be still."""
+    for stanza in DECLARED:
+        made = deployment(api, stanza)
+        wanted = active(stanza.get("schedules", [])) - active(made["schedules"])
+        yield from (f"/deployments/{made['id']}/schedules/{it['id']}" for it in made["schedules"] if it["slug"] in wanted)
+
+
+def switch(api: httpx.Client, schedules: list[str], *, active: bool) -> None:
+    """Again while the server is busy: it makes and drops runs of that schedule meanwhile."""
+    for path in schedules:
+        awaited(lambda path=path: api.patch(path, json={"active": active}).is_success, f"{path} is not switched")
 
 
 def deploy(service: Service, file: Path) -> None:
@@ -164,7 +181,7 @@ def ring(stanza: dict[str, Any], trigger: dict[str, Any]) -> None:
     """An event as the trigger expects it, with a value for everything that its parameters take from the payload."""
     names = {name: re.findall(r"event\.payload\.(\w+)", str(text)) for name, text in trigger["parameters"].items()}
     payload = {key: sample(stanza, name) for name, keys in names.items() for key in keys}
-    resource = trigger["match"]["prefect.resource.id"].replace("*", "probe")
+    resource = trigger.get("match", {}).get("prefect.resource.id", "ims.probe.*").replace("*", "probe")
     emit_event(event=trigger["expect"][0], resource={"prefect.resource.id": resource}, payload=payload)
 
 
