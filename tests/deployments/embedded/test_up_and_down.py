@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,16 +193,24 @@ def test_run_that_a_killed_worker_had_taken_and_not_begun_is_run_by_the_next(sit
     assert "image.not_found" in found["state"]["message"]
 
 
+def taken(call: Callable[[], httpx.Response]) -> None:
+    """A call until the server, which answers 503 while its database is busy, has taken it."""
+    deadline = time.monotonic() + 60
+    while (answer := call()).status_code == 503 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    answer.raise_for_status()
+
+
 def test_redeploy_keeps_what_an_operator_set(site_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     site = sites.look_up(site_settings)
     wanted = {"deployments": {"name": {"any_": ["capture-series"]}}}
     with httpx.Client(base_url=site_settings.prefect_api_url, auth=tuple(site.login.split(":", 1)), timeout=30) as client:
         before = client.post("/deployments/filter", json=wanted).json()[0]
         path, nightly = f"/deployments/{before['id']}", before["schedules"][0]["id"]
-        client.patch(path, json={"parameters": {"ecs": ["web"], "keep": 3}}).raise_for_status()
-        client.patch(f"{path}/schedules/{nightly}", json={"active": False}).raise_for_status()
+        taken(lambda: client.patch(path, json={"parameters": {"ecs": ["web"], "keep": 3}}))
+        taken(lambda: client.patch(f"{path}/schedules/{nightly}", json={"active": False}))
         noon = {"active": True, "schedule": {"cron": "0 12 * * *", "timezone": "UTC"}}
-        client.post(f"{path}/schedules", json=[noon]).raise_for_status()
+        taken(lambda: client.post(f"{path}/schedules", json=[noon]))
         monkeypatch.setattr(registering, "release", lambda: "next")
         provisioning.register_deployments(site)
         after = client.get(path).json()
