@@ -36,6 +36,9 @@ PLAIN = {"format": "raw", "verify": "none"}
 
 @pytest.fixture(scope="module")
 def owner(service: Service) -> Party:
+    """Of an inbox that holds nothing of other tests: a sweep takes up whatever it finds."""
+    for found in list(inbox_bucket().list("")):
+        inbox_bucket().delete(found.key)
     return Party.join(service, "inbox-owner")
 
 
@@ -170,6 +173,7 @@ def test_refusal_is_left_beside_and_stands_until_the_sidecar_is_corrected(owner:
     told = result_of(owner, "wrong.raw", state="refused")
     assert (told["code"], bool(told["remedy"]), "image_id" in told) == ("source.checksum", True, False)
     eventually(lambda: state_of(owner, "wrong.raw") == "refused", "it is not refused")
+    eventually(lambda: all(run.state.is_final() for run in runs_of(owner, "wrong.raw")), "its run does not end")
     seen = sweep()
     assert (seen.started, [each.code for each in seen.attention if each.account == owner.name]) == ([], ["source.checksum"])
 
