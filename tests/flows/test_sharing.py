@@ -105,13 +105,20 @@ def test_share_that_cannot_be_is_refused(owner: Party, image: dict[str, Any], ar
 
 def test_steps_are_visible_as_runs_and_events(service: Service, owner: Party, other: Party, image: dict[str, Any]) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    from prefect.client.schemas.filters import (
+        FlowFilter,
+        FlowFilterName,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateName,
+    )
 
+    completed = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Completed"])))
     names = ["share-image", "accept-share", "reject-share", "leave-share", "withdraw-share", "expire-offers"]
     with get_client(sync_client=True) as client:
         for name in names:
-            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), limit=100)
-            assert "Completed" in {run.state.name for run in runs if run.state}, name
+            named = FlowFilter(name=FlowFilterName(any_=[name]))
+            assert client.read_flow_runs(flow_filter=named, flow_run_filter=completed, limit=1), name
     kinds = ("offered", "accepted", "rejected", "left", "withdrawn", "expired")
     assert events_of(service, image["id"]) == {f"ims.share.{kind}" for kind in kinds}
 
