@@ -36,7 +36,10 @@ test-parts: # catalog, engine and steps, each by itself; then guests
 	test -z "$$failed"
 
 test-service: # the service as a whole
-	@$(BIN)/pytest tests/deployments tests/flows | sed -u 's/^/service | /'
+	@failed=; \
+	$(BIN)/pytest tests/deployments | sed -u 's/^/deploy  | /' || failed=1; \
+	$(BIN)/pytest tests/flows | sed -u 's/^/service | /' || failed=1; \
+	test -z "$$failed"
 
 unit: setup ## the tests that start no server and no guest
 	$(BIN)/pytest -m 'not server and not guest'

@@ -83,6 +83,7 @@ def prefect_of(home: Path) -> Iterator[None]:
         temporary_settings,
     )
 
+    forget_events_worker()
     updates = {
         PREFECT_API_URL: load_settings().prefect_api_url,
         PREFECT_API_AUTH_STRING: (home / "prefect.login").read_text().strip(),
@@ -90,6 +91,13 @@ def prefect_of(home: Path) -> Iterator[None]:
     }
     with temporary_settings(updates):
         yield
+
+
+def forget_events_worker() -> None:
+    """Prefect's sender of events keeps the server that it began with; other tests may have begun it with one that is gone."""
+    from prefect.events.worker import EventsWorker
+
+    EventsWorker.drain_all(timeout=10)
 
 
 def free_port() -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_SSL_CERT_FILE,
@@ -81,6 +82,7 @@ def prefect_at(stack: Stack) -> Iterator[None]:
     }
     with temporary_settings(updates):
         yield
+        EventsWorker.drain_all(timeout=30)  # it keeps the server that it began with
 
 
 def ims(*arguments: str) -> dict[str, Any]:
