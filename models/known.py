@@ -34,6 +34,12 @@ def known_guest(session: Session, *, digest: str) -> GuestFacts | None:
     return GuestFacts.model_validate(detected) if detected else None
 
 
+def newest_digests(session: Session, *, limit: int = 20) -> Sequence[str]:
+    """Disks of the newest images, deleted ones among them: what a bucket that is this catalog's may hold. For operators."""
+    query = select(Disk.digest).join(Image).where(col(Disk.digest).is_not(None)).order_by(col(Image.created_at).desc())
+    return [digest for digest in session.exec(query.limit(limit)).all() if digest]
+
+
 def stored_bytes_of(session: Session, *, digest: str) -> int:
     """What the chunks of a stored disk occupy, from any image that has it; 0 where none ever had."""
     return session.exec(select(Disk.stored_bytes).where(Disk.digest == digest)).first() or 0

@@ -9,6 +9,7 @@ from prefect import task
 from pydantic import BaseModel
 
 from models.collecting import referenced_digests, store_gate
+from models.known import newest_digests
 from tasks.engine.blobs.collecting import Collected, Rules, collect
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.engine.blobs.manifests import MANIFEST_PREFIX, manifest_key
@@ -27,6 +28,8 @@ from tasks.sagas import Saga
 MARKER = "catalog"
 """The object that says which catalog the bucket belongs to."""
 MARKER_BYTES = 64
+KNOWN = 20
+"""Disks that are looked for in a bucket without a mark."""
 
 
 class CollectionView(BaseModel):
@@ -55,7 +58,8 @@ def own_bucket(apply: bool, adopt: bool) -> None:
     objects = images_bucket()
     with catalog() as session:
         own = store_gate(session).catalog_id
-        digests = {ManifestDigest(digest) for digest in referenced_digests(session)}
+        known = [*sorted(referenced_digests(session))[:KNOWN], *newest_digests(session, limit=KNOWN)]
+        digests = {ManifestDigest(digest) for digest in known}
     try:
         marked = objects.get(MARKER, limit=MARKER_BYTES).decode(errors="replace")
     except Missing:
@@ -115,8 +119,8 @@ def collection_markdown(view: CollectionView) -> str:
 
 
 def _looks_like_ours(objects: ObjectStore, digests: set[ManifestDigest]) -> bool:
-    """Whether an unmarked bucket holds a disk that the catalog needs, or none at all."""
-    for digest in sorted(digests)[:5]:
+    """Whether an unmarked bucket holds a disk that the catalog knows, or none at all."""
+    for digest in digests:
         try:
             objects.stat(manifest_key(digest))
         except Missing:

@@ -63,6 +63,7 @@ EXEMPT: dict[str, str] = {
             "collecting.referenced_digests",
             "collecting.store_gate",
             "known.holders_of",
+            "known.newest_digests",
             "figures.count_ecs",
             "figures.count_failed",
             "figures.count_images",

@@ -29,7 +29,7 @@ from models.collecting import (
 from models.ecs import Readiness, delete_ecs, mark_ready, mark_standalone
 from models.exceptions import FieldInvalid, LeaseLost
 from models.images import delete_image
-from models.known import holders_of
+from models.known import holders_of, newest_digests
 from models.operations import Lease, Owner, Request, begin_operation, bind_subject, fail, finish
 from models.store_tables import CondemnedObject, HeldDisk, StoreWriter
 from models.tables import Operation
@@ -341,6 +341,14 @@ def test_standalone_ecs_needs_no_digest(catalog: Catalog) -> None:
         assert referenced_digests(session) == {"a" * 64}
         delete_image(session, image_id=image.id, by=ALICE)
         assert referenced_digests(session) == set()
+
+
+def test_disks_of_deleted_images_are_still_known(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        assert newest_digests(session) == []
+        image = catalog.active(session, digest="c" * 64)
+        delete_image(session, image_id=image.id, by=ALICE)
+        assert (newest_digests(session), referenced_digests(session)) == (["c" * 64], set())
 
 
 def test_holders_are_images_and_guests_that_are_not_deleted(catalog: Catalog) -> None:
