@@ -46,7 +46,7 @@ def register_writer(session: Session, *, lease: Lease) -> Registered:
     Raises LeaseLost.
     """
     require_lease(session, lease=lease)
-    gate = _locked_gate(session)
+    gate = locked_gate(session)
     writer = StoreWriter(operation_id=lease.operation_id, token=str(uuid.uuid4()), epoch=gate.epoch)
     session.merge(writer)
     session.flush()
@@ -64,7 +64,7 @@ def hold_disk(
     operation = require_lease(session, lease=lease)
     if operation.subject_id is None:
         raise FieldInvalid("subject", "the operation has no image that a disk could be held for")
-    gate = _locked_gate(session)
+    gate = locked_gate(session)
     writer = session.get(StoreWriter, lease.operation_id)
     if writer is None or writer.token != token:
         raise LeaseLost(lease.operation_id)
@@ -90,11 +90,11 @@ def referenced_digests(session: Session) -> set[str]:
     return {digest for (digest,) in found if digest is not None}
 
 
-def begin_collection(session: Session, *, lease: Lease) -> Sequence[CondemnedObject]:
+def begin_collection(session: Session, *, lease: Lease) -> Sequence[str]:
     """Forget what earlier collectors published. Returns what they were granted and never settled. Raises LeaseLost."""
     _hold_gate(session, lease)
     session.exec(delete(CondemnedObject).where(col(CondemnedObject.fate) == Fate.PUBLISHED))
-    return session.exec(select(CondemnedObject).where(CondemnedObject.fate == Fate.GRANTED)).all()
+    return session.exec(select(CondemnedObject.key).where(CondemnedObject.fate == Fate.GRANTED)).all()
 
 
 def publish(session: Session, *, lease: Lease, keys: Collection[str]) -> None:
@@ -134,25 +134,22 @@ def grant(session: Session, *, lease: Lease, keys: Collection[str], at: datetime
     return granted
 
 
-def regrant(session: Session, *, lease: Lease, keys: Collection[str], at: datetime) -> None:
-    """Take over keys that were granted to a collector that ended. Raises LeaseLost."""
+def take_over(session: Session, *, lease: Lease, keys: Collection[str], before: datetime, at: datetime) -> set[str]:
+    """Those of the keys that were granted before that time and are not settled: who takes them over deletes them, nobody else.
+
+    Raises LeaseLost.
+    """
     _hold_gate(session, lease)
-    values = {"collector": lease.operation_id, "granted_at": at}
+    taken: set[str] = set()
     for batch in _batches(keys):
-        mine = col(CondemnedObject.key).in_(batch), col(CondemnedObject.fate) == Fate.GRANTED
-        session.exec(update(CondemnedObject).where(*mine).values(**values))
-
-
-def take_over(session: Session, *, lease: Lease, key: str, before: datetime, at: datetime) -> bool:
-    """Take over one key that was granted before that time and is not settled. Raises LeaseLost."""
-    _hold_gate(session, lease)
-    old = (
-        col(CondemnedObject.key) == key,
-        col(CondemnedObject.fate) == Fate.GRANTED,
-        col(CondemnedObject.granted_at) < before,
-    )
-    values = {"collector": lease.operation_id, "granted_at": at}
-    return bool(session.exec(update(CondemnedObject).where(*old).values(**values)).rowcount)
+        old = (
+            col(CondemnedObject.key).in_(batch),
+            col(CondemnedObject.fate) == Fate.GRANTED,
+            col(CondemnedObject.granted_at) < before,
+        )
+        taken.update(session.exec(select(CondemnedObject.key).where(*old)).all())
+        session.exec(update(CondemnedObject).where(*old).values(collector=lease.operation_id, granted_at=at))
+    return taken
 
 
 def settle(session: Session, *, lease: Lease, keys: Collection[str]) -> int:
@@ -176,7 +173,7 @@ def settle(session: Session, *, lease: Lease, keys: Collection[str]) -> int:
 
 def mark_damaged(session: Session, *, found: Mapping[str, str]) -> None:
     """Note objects that cannot be read, each with the reason: the next disk that has them sends them again."""
-    gate = _locked_gate(session)
+    gate = locked_gate(session)
     gate.epoch += 1
     session.add(gate)
     for key, reason in found.items():
@@ -186,7 +183,7 @@ def mark_damaged(session: Session, *, found: Mapping[str, str]) -> None:
 
 def clear_damaged(session: Session, *, keys: Collection[str], epoch: int) -> None:
     """Forget damage of objects that were read well after `epoch`, unless it was found again since."""
-    _locked_gate(session)
+    locked_gate(session)
     for batch in _batches(keys):
         session.exec(delete(DamagedObject).where(col(DamagedObject.key).in_(batch), col(DamagedObject.epoch) <= epoch))
 
@@ -202,11 +199,7 @@ def store_gate(session: Session) -> StoreGate:
 
 
 def locked_gate(session: Session) -> StoreGate:
-    """The gate's row, to be changed."""
-    return _locked_gate(session)
-
-
-def _locked_gate(session: Session) -> StoreGate:
+    """The gate's row, to be changed; whoever has it is alone until the transaction ends."""
     query = select(StoreGate).where(StoreGate.id == 1).with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).one()
 
@@ -214,7 +207,7 @@ def _locked_gate(session: Session) -> StoreGate:
 def _hold_gate(session: Session, lease: Lease) -> StoreGate:
     """The gate for a collector that nobody took over."""
     heartbeat(session, lease=lease)
-    return _locked_gate(session)
+    return locked_gate(session)
 
 
 def _against(session: Session, keys: Collection[str], proved: Mapping[str, int], *, since: int) -> tuple[list[str], list[str]]:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from models import collecting
 from models.operations import Lease
 from models.rows import utc_now
-from tasks.engine.blobs.collecting import Leftover
 from tasks.engine.blobs.keeping import QUIET_SECONDS, Verdict
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.resources import catalog
@@ -33,9 +32,7 @@ class CatalogLedger:
         return Verdict(*held)
 
     def take_over(self, key: str) -> bool:
-        now = self._now()
-        with catalog(write=True) as session:
-            return collecting.take_over(session, lease=self._lease, key=key, before=_quiet_before(now), at=now)
+        return key in _take_over(self._lease, [key], now=self._now())
 
     def settle(self, key: str) -> None:
         with catalog(write=True) as session:
@@ -58,11 +55,9 @@ class CatalogRegistry:
         with catalog() as session:
             return {ManifestDigest(digest) for digest in collecting.referenced_digests(session)}
 
-    def begin(self) -> Sequence[Leftover]:
-        over = _quiet_before(self._now())
+    def begin(self) -> Sequence[str]:
         with catalog(write=True) as session:
-            granted = collecting.begin_collection(session, lease=self._lease)
-            return [Leftover(row.key, row.granted_at is None or row.granted_at < over) for row in granted]
+            return collecting.begin_collection(session, lease=self._lease)
 
     def publish(self, keys: Collection[str]) -> None:
         with catalog(write=True) as session:
@@ -76,14 +71,15 @@ class CatalogRegistry:
         with catalog(write=True) as session:
             return collecting.grant(session, lease=self._lease, keys=keys, at=self._now())
 
-    def regrant(self, keys: Collection[str]) -> None:
-        with catalog(write=True) as session:
-            collecting.regrant(session, lease=self._lease, keys=keys, at=self._now())
+    def take_over(self, keys: Collection[str]) -> set[str]:
+        return _take_over(self._lease, keys, now=self._now())
 
     def settle(self, keys: Collection[str]) -> int:
         with catalog(write=True) as session:
             return collecting.settle(session, lease=self._lease, keys=keys)
 
 
-def _quiet_before(now: datetime) -> datetime:
-    return now - timedelta(seconds=QUIET_SECONDS)
+def _take_over(lease: Lease, keys: Collection[str], *, now: datetime) -> set[str]:
+    before = now - timedelta(seconds=QUIET_SECONDS)
+    with catalog(write=True) as session:
+        return collecting.take_over(session, lease=lease, keys=keys, before=before, at=now)

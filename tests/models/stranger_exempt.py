@@ -42,7 +42,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         (
             *(f"collecting.{name}" for name in ("begin_collection", "grant", "hold_disk", "publish", "register_writer")),
-            *(f"collecting.{name}" for name in ("regrant", "settle", "spare", "take_over")),
+            *(f"collecting.{name}" for name in ("settle", "spare", "take_over")),
             *(f"operations.{name}" for name in ("bind_subject", "fail", "finish", "heartbeat", "record_step")),
             "operations.release_holds",
             "operations.require_lease",

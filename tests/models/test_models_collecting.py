@@ -20,7 +20,6 @@ from models.collecting import (
     publish,
     referenced_digests,
     register_writer,
-    regrant,
     settle,
     spare,
     store_gate,
@@ -214,11 +213,13 @@ def test_collector_begins_with_what_the_last_one_left(catalog: Catalog) -> None:
         grant(session, lease=old, keys=CHUNKS[:1], at=AT)
         new = begun(session, kind="collect", key="gc2")
         left = begin_collection(session, lease=new)
-        assert [(row.key, row.granted_at) for row in left] == [(CHUNKS[0], AT)]
+        assert left == [CHUNKS[0]]
+        assert session.get_one(CondemnedObject, CHUNKS[0]).granted_at == AT
         assert condemned(session) == {CHUNKS[0]: Fate.GRANTED}
         publish(session, lease=new, keys=CHUNKS)
         assert grant(session, lease=new, keys=CHUNKS, at=AT) == set(CHUNKS[1:])
-        regrant(session, lease=new, keys=CHUNKS[:1], at=AT)
+        later = AT + timedelta(minutes=5)
+        assert take_over(session, lease=new, keys=CHUNKS[:1], before=later, at=later) == {CHUNKS[0]}
         settle(session, lease=new, keys=CHUNKS)
         assert condemned(session) == {}
 
@@ -231,9 +232,10 @@ def test_one_writer_takes_over_what_a_collector_left_long_ago(catalog: Catalog) 
         collector = begun(session, kind="collect", key="gc")
         publish(session, lease=collector, keys=CHUNKS[:1])
         grant(session, lease=collector, keys=CHUNKS[:1], at=AT)
-        assert not take_over(session, lease=writer, key=CHUNKS[0], before=AT, at=later)
-        assert take_over(session, lease=writer, key=CHUNKS[0], before=later, at=later)
-        assert not take_over(session, lease=writer, key=CHUNKS[0], before=later, at=later)
+        assert take_over(session, lease=writer, keys=CHUNKS[:1], before=AT, at=later) == set()
+        assert take_over(session, lease=writer, keys=CHUNKS[:1], before=later, at=later) == {CHUNKS[0]}
+        assert take_over(session, lease=writer, keys=CHUNKS[:1], before=later, at=later) == set()
+        assert take_over(session, lease=collector, keys=CHUNKS[:1], before=later, at=later) == set()
         settle(session, lease=writer, keys=CHUNKS[:1])
         assert held(session, writer, token).doubtful == {CHUNKS[0]}
 

@@ -356,6 +356,18 @@ def _collector_dies_and_an_import_finishes_its_work(world: World) -> None:
     assert len(world.images(ImageState.ACTIVE)) == 1
 
 
+def _import_finishes_what_the_next_collector_is_about_to(world: World) -> None:
+    _, collector = both(world, writer=False)
+    run_until(collector, "delete ")
+    collector.step(Order.DIE_BEFORE)
+    world.wait_quiet()
+    next_one = world.collect()
+    run_until(next_one, "transaction begin")
+    next_one.step(Order.GO)
+    play(world.start(world.jobs[-1]))
+    play(next_one)
+
+
 def both(world: World, *, writer: bool = True) -> tuple[Any, Any]:
     """Garbage, an import of the same (or only its order), and a collector."""
     content = (0, None, 1)
@@ -405,7 +417,13 @@ def story(world: World, schedule: Callable[[World], None]) -> None:
     assert len(world.images(ImageState.ACTIVE)) == 1
 
 
-HARD = dict.fromkeys([*(schedule for _, schedule in SCHEDULES), _collector_dies_and_an_import_finishes_its_work])
+HARD = dict.fromkeys(
+    [
+        *(schedule for _, schedule in SCHEDULES),
+        _collector_dies_and_an_import_finishes_its_work,
+        _import_finishes_what_the_next_collector_is_about_to,
+    ]
+)
 
 
 @pytest.mark.parametrize("schedule", HARD, ids=lambda each: each.__name__[1:])

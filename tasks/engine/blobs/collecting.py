@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tasks.engine.blobs.chunks import CHUNK_PREFIX
 from tasks.engine.blobs.keeping import GRANT_SECONDS, digest_of
@@ -33,20 +33,13 @@ KEEP_SECONDS = 24 * 3600
 """Younger objects are left alone: not for safety, but for imports that were broken off and will be repeated."""
 
 
-class Leftover(NamedTuple):
-    """A name that a collector was granted and never settled, and whether the quiet time after that is over."""
-
-    key: str
-    quiet: bool
-
-
 class Registry(Protocol):
     """What one collector says to the catalog. Every call but `references` raises where the collector was taken over."""
 
     def references(self) -> set[ManifestDigest]:
         """Manifests that are needed now: one consistent look."""
 
-    def begin(self) -> Sequence[Leftover]:
+    def begin(self) -> Sequence[str]:
         """Forget what earlier collectors published; returns what they were granted and did not settle."""
 
     def publish(self, keys: Collection[str]) -> None:
@@ -58,8 +51,8 @@ class Registry(Protocol):
     def grant(self, keys: Collection[str]) -> set[str]:
         """Those that nobody took back: nobody can from now on."""
 
-    def regrant(self, keys: Collection[str]) -> None:
-        """Begin the quiet time of granted names anew."""
+    def take_over(self, keys: Collection[str]) -> set[str]:
+        """Those whose quiet time is over, and that nobody else took over: they are granted anew."""
 
     def settle(self, keys: Collection[str]) -> int:
         """Say that these are deleted. Returns how many deletions must still be remembered for the sake of writers."""
@@ -143,14 +136,13 @@ class _Collection:
         self.done.live_chunks = len(self._live)
         return self.done
 
-    def _finish_leftovers(self, leftovers: Sequence[Leftover]) -> None:
+    def _finish_leftovers(self, leftovers: Sequence[str]) -> None:
         """Delete anew what an earlier collector may or may not have deleted, once no request of its can be under way."""
-        self.done.waiting += sum(not each.quiet for each in leftovers)
-        due = [each.key for each in leftovers if each.quiet]
-        for start in range(0, len(due), self._rules.grant):
-            batch = due[start : start + self._rules.grant]
-            self._registry.regrant(batch)
-            self._delete(dict.fromkeys(batch, 0))
+        for start in range(0, len(leftovers), self._rules.grant):
+            batch = leftovers[start : start + self._rules.grant]
+            taken = self._registry.take_over(batch)
+            self.done.waiting += len(batch) - len(taken)
+            self._delete(dict.fromkeys(sorted(taken), 0))
 
     def _read_references(self) -> None:
         for digest in sorted(self._registry.references() - self._read):
