@@ -185,14 +185,20 @@ def ring(stanza: dict[str, Any], trigger: dict[str, Any]) -> None:
     emit_event(event=trigger["expect"][0], resource={"prefect.resource.id": resource}, payload=payload)
 
 
+def asked_for(api: httpx.Client, made: dict[str, Any], before: set[str]) -> list[dict[str, Any]]:
+    """The runs that no schedule made and that are new since `before`."""
+    return [it for it in runs_of(api, made["id"]) if it["id"] not in before and not it["auto_scheduled"]]
+
+
 def test_every_trigger_is_an_automation_and_an_event_starts_its_deployment(api: httpx.Client, own: dict[str, Any]) -> None:
     for stanza, trigger in triggers():
         made = deployment(api, stanza)
         held = automation(api, made, trigger)
         assert (held["enabled"], held["trigger"]["expect"]) == (True, trigger["expect"])
+        before = {it["id"] for it in runs_of(api, made["id"])}
         ring(stanza, trigger)
-        caused = awaited(lambda made=made: [it for it in runs_of(api, made["id"]) if not it["auto_scheduled"]], trigger["name"])
-        assert {it["created_by"]["type"] for it in caused} == {"AUTOMATION"}
+        caused = awaited(lambda made=made, before=before: asked_for(api, made, before), trigger["name"])
+        assert {(it["created_by"] or {}).get("type") for it in caused} == {"AUTOMATION"}
         assert set(trigger["parameters"]) <= set(caused[0]["parameters"])
         for run in caused:
             api.delete(f"/flow_runs/{run['id']}").raise_for_status()
@@ -201,9 +207,7 @@ def test_every_trigger_is_an_automation_and_an_event_starts_its_deployment(api: 
 def test_run_of_a_trigger_has_typed_parameters_and_completes(api: httpx.Client, own: dict[str, Any]) -> None:
     before = {it["id"] for it in runs_of(api, own["id"])}
     ring(OWN[0], OWN[0]["triggers"][0])
-    new = awaited(
-        lambda: [it for it in runs_of(api, own["id"]) if it["id"] not in before and not it["auto_scheduled"]], "no run"
-    )
+    new = awaited(lambda: asked_for(api, own, before), "no run")
     assert new[0]["parameters"] == {"account": "admin", "dry_run": sample(OWN[0], "dry_run")}
     api.patch(f"/work_pools/{load_settings().host}", json={"is_paused": False}).raise_for_status()
     path, ended = f"/flow_runs/{new[0]['id']}", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
