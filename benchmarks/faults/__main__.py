@@ -1,6 +1,7 @@
 """`python -m benchmarks.faults`: bring the service up, play rounds until enough faults have struck, check, print the table.
 
-Exit code 1 where anything was lost, double, left, stuck or unclean. It ends what it started, whatever ends it.
+Exit code 1 where anything was lost, double, left, stuck or unclean, and where the check overlooks what is planted after it.
+It ends what it started, whatever ends it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks.faults import table
-from benchmarks.faults.checking import check_all
+from benchmarks.faults.checking import compare, repair
 from benchmarks.faults.drawing import GROUPS, WEIGHTS, Draw, Kind, draws
 from benchmarks.faults.operations import Ledger, Problem, make_operation
+from benchmarks.faults.planting import prove
 from benchmarks.faults.rounds import Round, Usual, measure, play
 from benchmarks.faults.world import World, faulty_world
 from deployments.sample_guest import build, fetch
@@ -40,21 +42,23 @@ def main() -> int:
     if GUESTS & set(given.operations):
         fetch(packages)
     with faulty_world() as world:
-        rounds, problems = run(world, given, packages)
+        ledger = Ledger()
+        rounds, problems = run(world, ledger, given, packages)
+        proofs = [] if problems else prove_check(world, ledger)
     counted = [each for each in rounds if each.struck]
     if len(counted) < given.faults:
         print(f"only {len(counted)} of {given.faults} faults struck within {given.minutes} minutes")
-    text = table.table(counted, problems)
+    text = table.table(counted, problems, proofs)
     print(text)
     if given.write:
         table.write(text, command="python -m benchmarks.faults " + " ".join(sys.argv[1:]))
-    return 1 if problems or len(counted) < given.faults else 0
+    return 1 if problems or len(counted) < given.faults or not all(named for _, named in proofs) else 0
 
 
-def run(world: World, given: argparse.Namespace, packages: Path) -> tuple[list[Round], list[Problem]]:
+def run(world: World, ledger: Ledger, given: argparse.Namespace, packages: Path) -> tuple[list[Round], list[Problem]]:
     """All rounds and the check at the end."""
     deadline = time.monotonic() + 60 * given.minutes
-    ledger, rounds = Ledger(), list[Round]()
+    rounds = list[Round]()
     usual, problems = prepare(world, ledger, given.operations, packages)
     kinds = [kind for group in given.only for kind in GROUPS[group]]
     for draw in draws(given.seed, kinds=kinds, operations=given.operations):
@@ -72,10 +76,19 @@ def run(world: World, given: argparse.Namespace, packages: Path) -> tuple[list[R
         problems += [Problem(each.kind, f"round {draw.number}, {done.operation}: {each.text}") for each in done.problems]
         print(done.line(), flush=True)
     try:
-        problems += check_all(world, ledger)
+        problems += [*repair(world), *compare(world, ledger)]
     except BROKEN as error:
         problems.append(Problem("stuck", f"the check at the end was broken off: {error}"))
     return rounds, problems
+
+
+def prove_check(world: World, ledger: Ledger) -> list[tuple[str, bool]]:
+    """What was made wrong on purpose after the clean check, and whether it was named."""
+    proofs = []
+    for plant, named in prove(world, ledger):
+        print(f"     planted: {plant.what}: {'named' if named else 'NOT NAMED'}", flush=True)
+        proofs.append((plant.what, named))
+    return proofs
 
 
 def prepare(world: World, ledger: Ledger, operations: list[str], packages: Path) -> tuple[dict[str, Usual], list[Problem]]:

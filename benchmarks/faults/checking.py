@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sqlmodel import col, select
@@ -17,6 +18,8 @@ from models.vocabulary import UNFINISHED_IMAGE, EcsState, ImageState
 from tasks.engine.blobs.chunks import CHUNK_PREFIX, chunk_key
 from tasks.engine.blobs.manifest import ManifestDigest
 from tasks.engine.blobs.manifests import MANIFEST_PREFIX, get_manifest, manifest_key
+from tasks.engine.blobs.objects import Missing
+from tasks.engine.errors import Damaged, ImsError
 from tasks.resources import catalog, images_bucket
 
 RUNS_SECONDS = 240.0
@@ -25,8 +28,8 @@ STRANGER = "unknown; its disks are in"
 """What a reconciliation says of guests of other services on this machine."""
 
 
-def check_all(world: World, ledger: Ledger) -> Iterator[Problem]:
-    """Reconcile twice, verify, collect, then compare catalog, host, store and Prefect server."""
+def repair(world: World) -> Iterator[Problem]:
+    """Reconcile twice, verify, collect: what a service left alone does in a day."""
     world.must("reconcile")
     for each in _findings(world):
         yield Problem("left", f"the second reconciliation found {each}")
@@ -34,11 +37,15 @@ def check_all(world: World, ledger: Ledger) -> Iterator[Problem]:
     if verified.status != 0:
         yield Problem("lost", f"store verify --all: {verified.short} {verified.values}")
     world.must("store", "gc", "--apply", "--keep-hours", "0")
+
+
+def compare(world: World, ledger: Ledger, *, runs_seconds: float = RUNS_SECONDS) -> Iterator[Problem]:
+    """Catalog, host, store and Prefect server against what was asked for."""
     yield from _images(ledger)
     yield from _guests(world, ledger)
     yield from _files(world)
     yield from _bucket()
-    yield from _runs(world)
+    yield from _runs(world, runs_seconds)
 
 
 def _findings(world: World) -> list[str]:
@@ -53,14 +60,25 @@ def _images(ledger: Ledger) -> Iterator[Problem]:
         if [each.id for each in found] != [image_id] or found[0].state is not ImageState.ACTIVE:
             states = [f"{each.id} {each.state}" for each in found]
             yield Problem("double" if len(found) > 1 else "lost", f"image {name} ({image_id}): the catalog has {states}")
-        elif wanted is not None and content_of(found[0]) != wanted:
-            yield Problem("lost", f"image {name} ({image_id}) does not hold what was imported")
+        else:
+            yield from _content(found[0], wanted)
     with catalog() as session:
         living = session.exec(select(Image).where(col(Image.state) != ImageState.DELETED)).all()
         for each in living:
             if each.id not in ledger.images:
                 kind = "left" if each.state in UNFINISHED_IMAGE or each.error_code else "double"
                 yield Problem(kind, f"image {each.name} ({each.id}) is {each.state} and nobody asked for it")
+
+
+def _content(image: Image, wanted: str | None) -> Iterator[Problem]:
+    """Every chunk is read; a capture's bytes are its running guest's, which nobody else knows."""
+    try:
+        held = content_of(image)
+    except ImsError as error:
+        yield Problem("lost", f"image {image.name} ({image.id}) cannot be read: {error.code}")
+        return
+    if wanted not in (None, held):
+        yield Problem("lost", f"image {image.name} ({image.id}) does not hold what was imported")
 
 
 def _guests(world: World, ledger: Ledger) -> Iterator[Problem]:
@@ -96,13 +114,15 @@ def _bucket() -> Iterator[Problem]:
     with catalog() as session:
         digests = [ManifestDigest(each) for each in referenced_digests(session)]
     wanted = {manifest_key(each) for each in digests}
-    wanted |= {chunk_key(chunk) for each in digests for _, chunk in get_manifest(objects, each).entries()}
+    for each in digests:
+        with suppress(Missing, Damaged):  # a manifest that is not there is told by its key, its chunks by their images
+            wanted |= {chunk_key(chunk) for _, chunk in get_manifest(objects, each).entries()}
     present = {found.key for prefix in (MANIFEST_PREFIX, CHUNK_PREFIX) for found in objects.list(prefix)}
     yield from (Problem("lost", f"the bucket lacks {key}") for key in sorted(wanted - present))
     yield from (Problem("left", f"the bucket has {key}, which nothing needs") for key in sorted(present - wanted))
 
 
-def _runs(world: World) -> Iterator[Problem]:
+def _runs(world: World, seconds: float) -> Iterator[Problem]:
     """Runs that Prefect takes for running or about to run, and nobody runs."""
     body: dict[str, object] = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}}
     seen: list[dict[str, object]] = []
@@ -112,5 +132,5 @@ def _runs(world: World) -> Iterator[Problem]:
         seen[:] = answer or []
         return answer == []
 
-    if not until(is_quiet, seconds=RUNS_SECONDS, pause=2):
+    if not until(is_quiet, seconds=seconds, pause=2):
         yield from (Problem("left", f"Prefect run {each['name']} ({each['id']}) is {each['state_name']}") for each in seen)

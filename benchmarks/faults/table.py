@@ -13,6 +13,9 @@ from benchmarks.faults.rounds import Round
 TARGET = Path(__file__).parents[2] / "docs" / "faults.md"
 HEAD = ("Fault", "Operation", "Faults", "Ended by itself", "Reconciled", "Taken over", "Repeated", "Median s", "Longest s")
 WRONG = ("lost", "double", "left", "stuck", "unclean")
+PLANTED = """
+That the check at the end can fail was shown after it: each of these was made so, and the check called it by its name.
+"""
 INTRODUCTION = """# Faults
 
 Operations of a deployment while its store, its database, its Prefect server and its worker fail, made by
@@ -35,8 +38,8 @@ no domain, folder, lock, operation or run is left, and the bucket holds exactly 
 """
 
 
-def table(rounds: Sequence[Round], problems: Sequence[Problem]) -> str:
-    """Markdown: one line for each fault and operation, the sums, then every problem by name."""
+def table(rounds: Sequence[Round], problems: Sequence[Problem], proofs: Sequence[tuple[str, bool]] = ()) -> str:
+    """Markdown: one line for each fault and operation, the sums, every problem by name, then whether each plant was named."""
     groups: dict[tuple[str, str], list[Round]] = defaultdict(list)
     for each in rounds:
         groups[str(each.draw.kind), each.operation].append(each)
@@ -46,7 +49,9 @@ def table(rounds: Sequence[Round], problems: Sequence[Problem]) -> str:
         lines.append(_line(("**all**", "", *_figures(rounds))))
     counts = ", ".join(f"{kind} {sum(each.kind == kind for each in problems)}" for kind in WRONG)
     named = [f"- {each.kind}: {each.text}" for each in problems]
-    return "\n".join([*lines, "", f"{len(rounds)} faults; {counts}.", *([""] if named else []), *named])
+    said = [f"- {what}: {'named' if found else 'OVERLOOKED'}" for what, found in proofs]
+    ends = [["", f"{len(rounds)} faults; {counts}."], *([["", *named]] if named else [])]
+    return "\n".join([*lines, *(line for end in ends for line in end), *([PLANTED, *said] if said else [])])
 
 
 def write(text: str, *, command: str) -> None:

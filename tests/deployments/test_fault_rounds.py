@@ -53,3 +53,5 @@ def test_table_sums_up_and_names_every_problem() -> None:
     assert "| **all** |  | 4 | 1 | 1 | 1 | 1 | 1.5 | 3.0 |" in text
     assert "4 faults; lost 1, double 0, left 1, stuck 0, unclean 0." in text
     assert text.endswith("- lost: image disk-3\n- left: scratch/x")
+    told = table(rounds, [], [("a chunk is deleted", True), ("an image is deleted", False)])
+    assert told.endswith("- a chunk is deleted: named\n- an image is deleted: OVERLOOKED")
