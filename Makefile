@@ -29,16 +29,17 @@ check: setup ## style, types, import directions, nothing tied to one machine
 test: setup ## all tests, with real servers and guests; two halves side by side
 	@$(MAKE) --no-print-directory --jobs 2 test-parts test-service
 
-test-parts: # catalog, engine and steps, each by itself; then guests
+test-parts: # catalog, engine and steps, each by itself; then guests; then a service with its ECSs, captures and hosts
 	@failed=; \
 	$(BIN)/pytest -m 'not guest' --ignore tests/deployments --ignore tests/flows | sed -u 's/^/parts   | /' || failed=1; \
 	$(BIN)/pytest -m guest --ignore tests/deployments --ignore tests/flows | sed -u 's/^/guests  | /' || failed=1; \
+	$(BIN)/pytest tests/flows/ecs | sed -u 's/^/ecs     | /' || failed=1; \
 	test -z "$$failed"
 
 test-service: # the service as a whole
 	@failed=; \
 	$(BIN)/pytest tests/deployments | sed -u 's/^/deploy  | /' || failed=1; \
-	$(BIN)/pytest tests/flows | sed -u 's/^/service | /' || failed=1; \
+	$(BIN)/pytest tests/flows --ignore tests/flows/ecs | sed -u 's/^/service | /' || failed=1; \
 	test -z "$$failed"
 
 unit: setup ## the tests that start no server and no guest

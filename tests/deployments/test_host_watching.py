@@ -1,4 +1,4 @@
-"""Which operations a host's watcher has closed. That it does so in time is tests/flows/test_hosts.py."""
+"""Which operations a host's watcher has closed. That it does so in time is tests/flows/ecs/test_hosts.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of this service is on a host, as far as folders tell; domains and jobs are in `tests/flows/test_reconcile.py`."""
+"""What of this service is on a host, as far as folders tell; domains and jobs are in `tests/flows/ecs/test_reconcile.py`."""
 
 from __future__ import annotations
 
