@@ -11,7 +11,7 @@ from models.operations import heartbeat, record_step
 from models.tables import EcsDisk
 from tasks.engine.guests.overlay import create_overlay
 from tasks.engine.guests.plugging import plug, plugged
-from tasks.exports import fill, require_server
+from tasks.exports import causes_told, fill, require_server
 from tasks.guests import disk_spec, done, files_of, own_here, require_built
 from tasks.policies import ONCE, RETRIED
 from tasks.resources import catalog, hypervisor
@@ -44,7 +44,7 @@ def plug_disk(saga: Saga, ecs_id: str, index: int) -> EcsView:
     spec = disk_spec(files_of(ecs_id), row, standalone=False)
     if not spec.overlay.exists():
         create_overlay(spec.overlay, backing=spec.backing, virtual_size=row.size_bytes)
-    with hypervisor() as host:
+    with hypervisor() as host, causes_told([spec]):
         plug(host, UUID(ecs_id), spec, index=index)
     fill(row)
     return done(saga, ecs)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from models.tables import Disk, EcsDisk
 from tasks.engine.blobs.manifest import ManifestDigest
+from tasks.engine.blobs.manifests import get_manifest
 from tasks.engine.errors import HostUnavailable
 from tasks.engine.guests.backing import Backing
+from tasks.engine.guests.domain_xml import DiskSpec
 from tasks.engine.serving.filling import request_fill
 from tasks.engine.settings import load_settings
+from tasks.resources import images_bucket
 
 
 def require_server() -> None:
@@ -27,6 +32,18 @@ def require_server() -> None:
 def backing_of(disk: Disk) -> Backing:
     """The export of an image's stored disk."""
     return Backing(socket=load_settings().exports_socket, export=disk.digest or "", virtual_size=disk.virtual_size)
+
+
+@contextmanager
+def causes_told(disks: Iterable[DiskSpec]) -> Iterator[None]:
+    """Where a guest gets no disk because the server cannot serve it, Missing or Damaged of its manifest are raised instead."""
+    try:
+        yield
+    except HostUnavailable:
+        for disk in disks:
+            if isinstance(disk.backing, Backing):
+                get_manifest(images_bucket(), ManifestDigest(disk.backing.export))
+        raise
 
 
 def fill(disk: EcsDisk) -> None:

@@ -25,7 +25,7 @@ from tasks.engine.guests.ready import wait_ready
 from tasks.engine.guests.seed import Seed, check_seed, hostname_of, write_seed
 from tasks.engine.guests.standalone import make_standalone
 from tasks.engine.settings import load_settings
-from tasks.exports import fill, require_server
+from tasks.exports import causes_told, fill, require_server
 from tasks.finding import resolve_ecs
 from tasks.hosts import report_if_known
 from tasks.policies import ONCE, RETRIED
@@ -80,7 +80,7 @@ def build_guest(saga: Saga, ecs_id: str, options: LaunchOptions) -> str:
     """Overlays over the image's exports, seed, domain; the guest runs when this returns. Returns the accelerator."""
     require_server()
     spec, ecs = _spec(saga.account, ecs_id)
-    with hypervisor() as host:
+    with hypervisor() as host, causes_told(spec.disks):
         if ecs.state is not EcsState.BUILDING:  # an earlier attempt got further; its disks are the owner's by now
             domain.start(host, spec)
         elif domain.state(host, UUID(ecs_id)) not in (DomainState.RUNNING, DomainState.IO_ERROR):
@@ -161,7 +161,7 @@ def start_guest(saga: Saga, ecs_id: str) -> EcsView:
     require_built(ecs)
     if not ecs.standalone:
         require_server()
-    with hypervisor() as host:
+    with hypervisor() as host, causes_told(spec.disks):
         domain.start(host, spec)
     return _move(saga, ecs_id, EcsState.ACTIVE)
 

@@ -16,7 +16,11 @@ from tasks.collecting import MARKER
 from tasks.engine.blobs.chunks import chunk_key
 from tasks.engine.blobs.manifest import Manifest, ManifestDigest
 from tasks.engine.blobs.manifests import get_manifest, manifest_key
+from tasks.engine.errors import HostUnavailable, ImsError
+from tasks.engine.guests.backing import Backing
+from tasks.engine.guests.domain_xml import DiskSpec
 from tasks.engine.settings import load_settings
+from tasks.exports import causes_told
 from tasks.resources import images_bucket
 
 pytestmark = pytest.mark.server
@@ -57,7 +61,7 @@ def chunks_of(image: dict[str, Any]) -> list[str]:
 
 
 def stored() -> set[str]:
-    return {info.key for info in images_bucket().list("")}
+    return {info.key for info in images_bucket().list("")} - {MARKER}
 
 
 def harms(answer: dict[str, Any], key: str) -> set[str]:
@@ -122,19 +126,41 @@ def test_flipped_bit_in_a_chunk_is_named_never_served_and_healed(
     assert (clean["faults"], served(first)) == ([], "")
 
 
-def test_missing_chunk_is_named_and_healed(service: Service, data_disk: MakeDisk) -> None:
-    path = data_disk(904, mib=2)
-    image = imported(service, path, "lost")
-    key = chunks_of(image)[0]
+@pytest.mark.parametrize("what", ["chunk", "manifest"])
+def test_missing_object_is_named_and_healed(service: Service, data_disk: MakeDisk, tmp_path: Path, what: str) -> None:
+    path = data_disk({"chunk": 904, "manifest": 906}[what], mib=2)
+    image = imported(service, path, f"lost-{what}")
+    key = chunks_of(image)[0] if what == "chunk" else manifest_key(ManifestDigest(image["disks"][0]["digest"]))
     _DAMAGED[key] = images_bucket().get(key, limit=1 << 30)
     images_bucket().delete(key)
     outcome = service.run("store", "verify")
     assert (outcome.status, harms(outcome.answer, key)) == (2, {image["id"]})
-    imported(service, path, "lost-again")
+    assert service.refused("image", "export", image["id"], "--format", "raw", "--to", str(tmp_path / "x")) == "store.missing"
+    imported(service, path, f"lost-{what}-again")
     assert service.ims("store", "verify")["faults"] == []
 
 
-def test_flipped_bit_in_a_manifest_is_named_stops_the_collector_and_is_healed(service: Service, data_disk: MakeDisk) -> None:
+@pytest.mark.parametrize("what", ["whole", "missing", "damaged"])
+def test_guest_without_its_disk_is_told_what_the_store_lacks(
+    service: Service, data_disk: MakeDisk, tmp_path: Path, what: str
+) -> None:
+    """What libvirt says of it is that a disk could not be opened."""
+    image = imported(service, data_disk(907, mib=1), f"told-{what}")
+    digest = image["disks"][0]["digest"]
+    key = manifest_key(ManifestDigest(digest))
+    if what != "whole":
+        flip(key, at=0.9)
+    if what == "missing":
+        images_bucket().delete(key)
+    backing = Backing(socket=load_settings().exports_socket, export=digest, virtual_size=1 << 20)
+    with pytest.raises(ImsError) as told, causes_told([DiskSpec(overlay=tmp_path / "x", backing=backing)]):
+        raise HostUnavailable("libvirt", "cannot open the disk")
+    assert told.value.code == {"whole": "host.libvirt", "missing": "store.missing", "damaged": "store.damaged"}[what]
+
+
+def test_flipped_bit_in_a_manifest_is_named_stops_the_collector_and_is_healed(
+    service: Service, data_disk: MakeDisk, tmp_path: Path
+) -> None:
     path = data_disk(905, mib=2)
     image = imported(service, path, "manifest")
     key = manifest_key(ManifestDigest(image["disks"][0]["digest"]))
@@ -142,6 +168,7 @@ def test_flipped_bit_in_a_manifest_is_named_stops_the_collector_and_is_healed(se
     outcome = service.run("store", "verify")
     assert (outcome.status, harms(outcome.answer, key)) == (2, {image["id"]})
     assert served(image) != ""
+    assert service.refused("image", "export", image["id"], "--format", "raw", "--to", str(tmp_path / "x")) == "store.damaged"
     before = stored()
     assert service.refused("store", "gc", "--apply", "--keep-hours", "0") == "store.incomplete"
     assert stored() == before
