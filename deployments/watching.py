@@ -16,7 +16,8 @@ from contextlib import suppress
 from datetime import timedelta
 
 from deployments.embedded import supervisor
-from models.operations import is_held, running_operations
+from models.operation_finding import running_operations
+from models.operations import is_held
 from models.tables import Operation, utc_now
 from tasks.engine.errors import ImsError, OperationBusy
 from tasks.engine.settings import load_settings

@@ -15,7 +15,8 @@ from typing import Any
 
 from prefect import task
 
-from models.operations import get_operation, record_step
+from models.operation_finding import get_operation
+from models.operations import record_step
 from models.tables import utc_now
 from tasks.engine.blobs.objects import Missing
 from tasks.engine.errors import ImsError, OperationBusy, RequestRefused, SourceRefused, StateRefused, Unavailable

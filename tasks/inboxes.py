@@ -15,7 +15,8 @@ from itertools import islice
 
 from pydantic import BaseModel
 
-from models.operations import is_held, operations_of_keys
+from models.operation_finding import operations_of_keys
+from models.operations import is_held
 from models.tables import Operation, utc_now
 from models.vocabulary import OperationState
 from tasks.engine import owner

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from models.ecs import ecs_on_host
 from models.locks import stale_locks
-from models.operations import is_held, running_operations
+from models.operation_finding import running_operations
+from models.operations import is_held
 from models.reconciliation import deleted_images, ecs_in_use, ecs_rows, operation_rows, orphaned_images
 from models.tables import Ecs, Operation
 from models.vocabulary import EcsState, OperationState

@@ -27,7 +27,7 @@ from models.ecs import get_ecs
 from models.flavors import get_flavor
 from models.hosts import get_host, is_silent
 from models.images import get_image
-from models.operations import find_operation, operation_of_run, unfinished_key
+from models.operation_finding import find_operation, operation_of_run, unfinished_key
 from models.placement import Need, place
 from models.tables import Ecs, Operation
 from models.vocabulary import EcsState, OperationState

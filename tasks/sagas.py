@@ -24,18 +24,8 @@ from models.ecs import fail_ecs
 from models.exceptions import CatalogError
 from models.image_changes import fail_image
 from models.locks import lock_ecs, unlock_ecs
-from models.operations import (
-    LEASE_SECONDS,
-    Lease,
-    Request,
-    begin_operation,
-    fail,
-    finish,
-    get_operation,
-    heartbeat,
-    step_detail,
-    unfinished_key,
-)
+from models.operation_finding import get_operation, unfinished_key
+from models.operations import LEASE_SECONDS, Lease, Request, begin_operation, fail, finish, heartbeat, step_detail
 from models.tables import Ecs, Image
 from models.trail import Actor
 from models.vocabulary import UNFINISHED_IMAGE, EcsState

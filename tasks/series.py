@@ -18,7 +18,8 @@ from sqlmodel import Session
 from models.ecs import get_ecs
 from models.exceptions import NotVisible
 from models.images import delete_image
-from models.operations import get_operation, heartbeat, record_step, step_detail
+from models.operation_finding import get_operation
+from models.operations import heartbeat, record_step, step_detail
 from models.series import surplus
 from models.tables import Image
 from tasks.engine.errors import CaptureRefused, RequestRefused

@@ -11,7 +11,8 @@ from typing import Protocol
 from benchmarks.deployment import hand_over
 from benchmarks.faults.operations import Operation
 from benchmarks.faults.world import Answer, World
-from models.operations import is_held, operation_of_run, running_operations
+from models.operation_finding import operation_of_run, running_operations
+from models.operations import is_held
 from tasks.engine.errors import ImsError
 from tasks.holders import is_alive
 from tasks.resources import catalog

@@ -29,16 +29,8 @@ from models.listings import (
     own_listings,
     subscribe,
 )
-from models.operations import (
-    Owner,
-    Request,
-    begin_operation,
-    find_operation,
-    get_operation,
-    list_operations,
-    operations_of_keys,
-    unfinished_key,
-)
+from models.operation_finding import find_operation, get_operation, list_operations, operations_of_keys, unfinished_key
+from models.operations import Owner, Request, begin_operation
 from models.quotas import reserve_creation, reserve_image, usage
 from models.revocation import images_to_revoke, restore_image, revoke_image, running_ecs
 from models.series import images_of_series, list_series, surplus
@@ -183,18 +175,18 @@ ASKS: dict[str, list[Ask]] = {
             lambda s, who, it: begin_operation(s, request=_request(who, it), owner=_HERE, is_alive=_dead),
         )
     ],
-    "operations.find_operation": [
+    "operation_finding.find_operation": [
         about("idempotency_key", lambda s, who, it: find_operation(s, account=who, kind="import", key=it))
     ],
-    "operations.get_operation": [about("operation", lambda s, who, it: get_operation(s, account=who, operation_id=it))],
-    "operations.list_operations": [
+    "operation_finding.get_operation": [about("operation", lambda s, who, it: get_operation(s, account=who, operation_id=it))],
+    "operation_finding.list_operations": [
         listed(lambda s, who: list_operations(s, account=who)),
         about("image", lambda s, who, it: list_operations(s, account=who, subject_id=it)),
     ],
-    "operations.operations_of_keys": [
+    "operation_finding.operations_of_keys": [
         about("idempotency_key", lambda s, who, it: operations_of_keys(s, account=who, kind="import", keys=[it]))
     ],
-    "operations.unfinished_key": [
+    "operation_finding.unfinished_key": [
         about("fingerprint", lambda s, who, it: unfinished_key(s, account=who, kind="import", fingerprint=it))
     ],
     "quotas.reserve_creation": [listed(lambda s, who: reserve_creation(s, account=who))],

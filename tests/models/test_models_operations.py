@@ -7,8 +7,15 @@ from catalog_rows import Catalog, race
 from sqlmodel import Session
 
 from models.exceptions import FieldInvalid, KeyReused, LeaseLost, NotVisible, OperationBusy
-from models.operations import (
+from models.operation_finding import (
     KEYS_AT_ONCE,
+    get_operation,
+    list_operations,
+    operations_of_keys,
+    running_operations,
+    unfinished_key,
+)
+from models.operations import (
     Begun,
     Lease,
     Owner,
@@ -17,14 +24,9 @@ from models.operations import (
     bind_subject,
     fail,
     finish,
-    get_operation,
     heartbeat,
-    list_operations,
-    operations_of_keys,
     record_step,
-    running_operations,
     step_detail,
-    unfinished_key,
 )
 from models.tables import Image, Operation
 from models.trail import list_audit
