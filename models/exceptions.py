@@ -174,7 +174,7 @@ class EcsLocked(CatalogError):
 
 
 class HostRefused(CatalogError):
-    """`reason` is `full`, `draining`, `silent`, `none` or `in_use`; `name` is empty where any host would do."""
+    """`reason` is `full`, `draining`, `silent`, `none`, `in_use`, `reporting` or `busy`; no `name` where any would do."""
 
     def __init__(self, name: str, reason: str, why: str) -> None:
         super().__init__(name, reason, why)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from models.ecs import delete_ecs
 from models.exceptions import HostRefused, NameTaken, NotVisible
 from models.host_tables import Host
 from models.tables import Ecs, utc_now
@@ -108,15 +109,26 @@ def resume_host(session: Session, *, name: str, by: Actor) -> Host:
     return _move(session, name=name, new=HostState.ACTIVE, by=by)
 
 
-def remove_host(session: Session, *, name: str, by: Actor) -> Host:
-    """Forget a host on which no ECS is left. Raises NotVisible, HostRefused."""
+def remove_host(session: Session, *, name: str, lost: bool = False, by: Actor) -> Sequence[Ecs]:
+    """Forget a host on which no ECS is left; or, `lost`, a silent one with its ECSs, which become tombstones. Gives these.
+
+    An ECS that is being built or changed is waited for: its operation is closed once its lease ends. Raises NotVisible,
+    HostRefused.
+    """
     host = _held(session, name=name)
-    if left := living_there(session, name=name):
+    left = living_there(session, name=name)
+    if left and not lost:
         raise HostRefused(name, "in_use", f"{len(left)} ECSs are on it")
+    if lost and not is_silent(host):
+        raise HostRefused(name, "reporting", "it reports, so it is not lost")
+    if held := [ecs.id for ecs in left if ecs.locked_by or ecs.state is EcsState.BUILDING]:
+        raise HostRefused(name, "busy", f"what was under way there is not closed yet: {', '.join(held)}")
+    for ecs in left:
+        delete_ecs(session, ecs=ecs, by=by)
     session.delete(host)
-    _note(session, host, by=by, old=host.state.value, new="removed")
+    _note(session, host, by=by, old=host.state.value, new="lost" if lost else "removed")
     session.flush()
-    return host
+    return left
 
 
 def living_there(session: Session, *, name: str) -> Sequence[Ecs]:

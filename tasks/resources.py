@@ -142,7 +142,9 @@ _HOST_REMEDIES = {
     "full": "Delete ECSs, take a smaller flavor, or add a host.",
     "draining": "Take another host, or `ims host resume` it.",
     "none": "Run `ims up` on a machine, or `ims host add`.",
-    "in_use": "Delete them first: `ims host show` lists them.",
+    "in_use": "Delete them first: `ims host show` lists them. Where it will not come back: `ims host remove --lost`.",
+    "reporting": "Drain it and delete its ECSs, or shut it down.",
+    "busy": "Another host's watcher closes it within two minutes; then ask again.",
 }
 
 

@@ -56,12 +56,13 @@ def resume(given: Namespace) -> dict[str, Any]:
 
 
 def remove(given: Namespace) -> dict[str, Any]:
-    """Forget a host: its row, then its deployments."""
+    """Forget a host: its row, that of its ECSs where it is lost, then its deployments."""
     operator = prove_operator(load_settings().account, step="remove hosts")
     with catalog(write=True) as session:
-        hosts.remove_host(session, name=given.name, by=Actor(operator))
+        gone = hosts.remove_host(session, name=given.name, lost=given.lost, by=Actor(operator))
+        lost = [ecs_view(ecs).model_dump(mode="json") for ecs in gone]
     _registering("unregister_host", given.name)
-    return {"name": given.name, "state": "removed"}
+    return {"name": given.name, "state": "removed", "ecs": lost}
 
 
 def _change(given: Namespace, change: Callable[..., Host], *, step: str) -> dict[str, Any]:

@@ -202,9 +202,11 @@ def _hosts(nouns: Any, common: argparse.ArgumentParser) -> None:
         ("show", "one host and the ECSs on it"),
         ("drain", "launch nothing there any more; names the ECSs that are still there"),
         ("resume", "launch there again"),
-        ("remove", "forget a host on which no ECS is left"),
     ):
         host.add(verb, f"flows.commands.hosts:{verb}", help).add_argument("name", metavar="NAME")
+    remove = host.add("remove", "flows.commands.hosts:remove", "forget a host on which no ECS is left")
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--lost", action="store_true", help="a silent host that will not come back, with the ECSs on it")
 
 
 def _series(nouns: Any, common: argparse.ArgumentParser) -> None:

@@ -162,6 +162,30 @@ def test_host_is_removed_when_its_last_ecs_is_deleted(catalog: Catalog, image_id
             get_host(session, name="one")
 
 
+def test_lost_host_goes_with_its_ecs_once_it_is_silent_and_nothing_is_under_way(catalog: Catalog, image_id: str) -> None:
+    with catalog.write() as session:
+        host = add(session, "one")
+        ecs, other = launch(session, image_id), launch(session, image_id)
+        assert refusal(lambda: remove_host(session, name="one", lost=True, by=ADMIN)) == "reporting"
+        host.seen_at = utc_now() - timedelta(seconds=SILENT_SECONDS + 1)
+        session.add(host)
+        session.flush()
+        assert refusal(lambda: remove_host(session, name="one", by=ADMIN)) == "in_use"
+        assert refusal(lambda: remove_host(session, name="one", lost=True, by=ADMIN)) == "busy"
+        for each in (ecs, other):
+            fail_ecs(session, ecs=each, code="operation.abandoned", message="its host was cut off", by=ADMIN)
+        other.locked_by = "some operation"
+        session.add(other)
+        session.flush()
+        assert refusal(lambda: remove_host(session, name="one", lost=True, by=ADMIN)) == "busy"
+        other.locked_by = None
+        gone = remove_host(session, name="one", lost=True, by=ADMIN)
+        assert {each.id for each in gone} == {ecs.id, other.id}
+        assert {each.state for each in gone} == {EcsState.DELETED}
+        with pytest.raises(NotVisible):
+            get_host(session, name="one")
+
+
 def test_memory_is_claimed_until_the_ecs_is_deleted_or_in_error(catalog: Catalog, image_id: str) -> None:
     with catalog.write() as session:
         host = add(session, "one")

@@ -227,10 +227,7 @@ def test_prefect_server_killed_in_a_launch_is_outlived_or_ends_it_cleanly(
 
 def test_host_that_is_silent_gets_no_work(service: Service, second: SecondHost) -> None:
     second.kill("watcher")
-    with catalog(write=True) as session:
-        host = session.get_one(Host, NAME)
-        host.seen_at = utc_now() - timedelta(minutes=5)
-        session.add(host)
+    _make_silent()
     assert service.refused("ecs", "stop", "killed", status=3) == "host.silent"
     second.ims("up")
     assert service.ims("ecs", "delete", "killed")["state"] == "deleted"
@@ -255,15 +252,18 @@ def test_host_that_is_cut_off_in_a_launch_is_given_up_and_finds_its_way_back(
     second.ims("reconcile")
     assert second.domains() == []
     assert (_row("cut-off").state, operations(row.id)[0].attempts) == (EcsState.ERROR, 1)
-    assert service.ims("ecs", "delete", row.id)["state"] == "deleted"
 
 
-def test_removed_host_leaves_no_deployment(service: Service, second: SecondHost) -> None:
+def test_lost_host_goes_with_its_ecs_and_leaves_no_deployment(service: Service, second: SecondHost) -> None:
+    assert service.refused("host", "remove", NAME, "--lost") == "host.reporting"
     second.kill("watcher")
+    _make_silent()
+    assert service.refused("host", "remove", NAME) == "host.in_use"
+    removed = service.ims("host", "remove", NAME, "--lost")
+    assert (removed["state"], [(ecs["name"], ecs["state"]) for ecs in removed["ecs"]]) == ("removed", [("cut-off", "deleted")])
     with catalog() as session:
         left = [(ecs.name, ecs.state) for ecs in session.exec(select(Ecs).where(Ecs.host == NAME)).all()]
     assert {state for _, state in left} == {EcsState.DELETED}
-    assert service.ims("host", "remove", NAME)["state"] == "removed"
     with get_client(sync_client=True) as client:
         found = {deployment.name for deployment in client.read_deployments(limit=200)}
     assert not found & host_names(NAME)
@@ -272,6 +272,14 @@ def test_removed_host_leaves_no_deployment(service: Service, second: SecondHost)
 def _run(service: Service, command: list[str]) -> Outcome:
     done = subprocess.run(command, capture_output=True, text=True, env=service.environment())
     return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
+
+
+def _make_silent() -> None:
+    """As if minutes had passed since its last report."""
+    with catalog(write=True) as session:
+        host = session.get_one(Host, NAME)
+        host.seen_at = utc_now() - timedelta(minutes=5)
+        session.add(host)
 
 
 def _row(name: str) -> Ecs:
