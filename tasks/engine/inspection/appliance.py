@@ -21,7 +21,9 @@ from tasks.engine.errors import HostUnavailable
 from tasks.engine.inspection.facts import clean
 
 _CLEAN_UP_SECONDS = 30.0
-"""libguestfs keeps its sockets in /tmp and removes them itself, which takes a busy machine a while; it seldom takes one."""
+"""libguestfs removes its own files, which takes a busy machine a while; it seldom takes one."""
+_LONGEST_FOLDER = 72
+"""Bytes; what a UNIX socket's address, 107 bytes, leaves below it for libguestfs's own folder and names."""
 _REMEDY = "Run `make setup`; `libguestfs-test-tool` shows more."
 
 
@@ -68,6 +70,8 @@ def environment(folder: Path, *, kvm: bool) -> dict[str, str]:
     """Nothing of this process's environment but where tools are: it may hold secrets."""
     given = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     given |= {"LC_ALL": "C.UTF-8", "TMPDIR": str(folder), "LIBGUESTFS_BACKEND": "direct"}
+    if len(os.fsencode(folder)) <= _LONGEST_FOLDER:  # or else its sockets stay in /tmp when it is killed
+        given["XDG_RUNTIME_DIR"] = str(folder)
     return given if kvm else given | {"LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
 
 

@@ -53,3 +53,9 @@ def test_export_that_nobody_serves_is_the_hosts_fault(tmp_path: Path):
 def test_child_sees_no_secret_of_its_parent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMS_API_KEY", "secret")
     assert "secret" not in appliance.environment(Path("/tmp/x"), kvm=False).values()
+
+
+@pytest.mark.parametrize(("length", "inside"), [(72, True), (73, False)])
+def test_sockets_lie_in_the_folder_that_is_removed_where_their_address_fits(length: int, inside: bool):
+    folder = Path("/" + "x" * (length - 1))
+    assert (appliance.environment(folder, kvm=False).get("XDG_RUNTIME_DIR") == str(folder)) is inside
