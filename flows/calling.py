@@ -78,6 +78,24 @@ def _require_server() -> None:
         raise PrefectUnavailable(f"no Prefect server answers at {url}: {error}", remedy="Run `ims up`.") from error
 
 
+def server_away(error: BaseException) -> PrefectUnavailable | None:
+    """What it means where Prefect's client lets out that its server is away; None for any other error.
+
+    The client says so in errors of many kinds, each with its connection's below it. No connection of our own ends like that.
+    """
+    import httpx
+
+    cause: BaseException | None = error
+    while cause is not None:
+        refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.is_server_error
+        if refused or isinstance(cause, httpx.TransportError):
+            why = (str(cause) or type(cause).__name__).partition("\n")[0]
+            url = load_settings().prefect_api_url
+            return PrefectUnavailable(f"the Prefect server at {url} went away: {why}", remedy="The same command goes on.")
+        cause = cause.__cause__
+    return None
+
+
 def _quiet_prefect() -> None:
     """People see our own progress lines; everything else is in the Prefect UI. Must run before Prefect is imported."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(given, "operation.cancelled", "Cancelled. The same command goes on.", EXIT_UNAVAILABLE)
     except ImsError as error:
         return _fail(given, error.code, error.message, exit_code(error))
+    except Exception as error:
+        away = _load("flows.calling:server_away")(error)
+        if away is None:
+            raise
+        return _fail(given, away.code, away.message, exit_code(away))
     _print(given, answer)
     return int(answer.get("exit_code", EXIT_DONE))
 

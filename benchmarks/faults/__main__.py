@@ -44,7 +44,9 @@ def main() -> int:
     with faulty_world() as world:
         ledger = Ledger()
         rounds, problems = run(world, ledger, given, packages)
-        proofs = [] if problems else prove_check(world, ledger)
+        wrong = check(world, ledger)
+        problems += wrong
+        proofs = [] if wrong else prove_check(world, ledger)
     counted = [each for each in rounds if each.struck]
     if len(counted) < given.faults:
         print(f"only {len(counted)} of {given.faults} faults struck within {given.minutes} minutes")
@@ -56,7 +58,7 @@ def main() -> int:
 
 
 def run(world: World, ledger: Ledger, given: argparse.Namespace, packages: Path) -> tuple[list[Round], list[Problem]]:
-    """All rounds and the check at the end."""
+    """All rounds."""
     deadline = time.monotonic() + 60 * given.minutes
     rounds = list[Round]()
     usual, problems = prepare(world, ledger, given.operations, packages)
@@ -75,11 +77,15 @@ def run(world: World, ledger: Ledger, given: argparse.Namespace, packages: Path)
         rounds.append(done)
         problems += [Problem(each.kind, f"round {draw.number}, {done.operation}: {each.text}") for each in done.problems]
         print(done.line(), flush=True)
-    try:
-        problems += [*repair(world), *compare(world, ledger)]
-    except BROKEN as error:
-        problems.append(Problem("stuck", f"the check at the end was broken off: {error}"))
     return rounds, problems
+
+
+def check(world: World, ledger: Ledger) -> list[Problem]:
+    """What is not as it must be at the end."""
+    try:
+        return [*repair(world), *compare(world, ledger)]
+    except BROKEN as error:
+        return [Problem("stuck", f"the check at the end was broken off: {error}")]
 
 
 def prove_check(world: World, ledger: Ledger) -> list[tuple[str, bool]]:

@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from commands import Service
@@ -31,6 +34,40 @@ def names(service: Service, state: str) -> list[str]:
 def test_missing_file_is_refused(service: Service) -> None:
     assert service.refused("image", "import", "/no/such/disk", "--name", "missing") == "source.missing"
     assert "missing" not in names(service, "error")
+
+
+@pytest.mark.parametrize("extra", [(), ("--detach",)])
+def test_prefect_server_that_goes_away_after_the_first_look_is_unavailable(service: Service, extra: tuple[str, ...]) -> None:
+    arguments = ("image", "import", "/no/such/disk", "--name", "away", *extra)
+    with healthy_alone() as url:
+        settings = {"IMS_PREFECT_API_URL": url, "PREFECT_API_URL": url, "PREFECT_CLIENT_MAX_RETRIES": "0"}
+        outcome = service.run_process(*arguments, **settings)
+    assert (outcome.status, outcome.code) == (3, "prefect.unavailable"), outcome.words
+
+
+@contextmanager
+def healthy_alone() -> Iterator[str]:
+    """The address of a Prefect server that answers whether it is healthy, and hangs up on whoever asks anything else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith("/health"):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"true")
+            self.close_connection = True
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "a" * 129, "a/b", "a\nb", "<b>"])
