@@ -1,7 +1,7 @@
 """The production stack's combination as real processes: PostgreSQL with TLS and passwords, Redis, two Prefect servers and the
 background services behind HAProxy, S3 under TLS with a restricted user, and a host brought up by `ims up` as README says.
 
-What stands for what, and what was not run (MinIO, the containers): `running.py` and deployments/README.md.
+What stands for what, and what was not run (MinIO, Compose): `running.py` and deployments/README.md.
 """
 
 from __future__ import annotations
