@@ -39,6 +39,9 @@ class Ended:
 class Attempt(Protocol):
     """Something that is under way."""
 
+    def history(self) -> list[str]:
+        """What Prefect saw of it, a line each; empty where it is a command's."""
+
     def ended(self) -> Ended | None:
         """How it ended, None while it goes on or nobody can tell."""
 
@@ -70,6 +73,9 @@ class CommandAttempt:
     def kill(self) -> None:
         self._world.kill(self._begun)
 
+    def history(self) -> list[str]:
+        return []
+
 
 class WorkerAttempt:
     """A run that was handed over, as --detach does; the Prefect server tells how it ended."""
@@ -91,6 +97,10 @@ class WorkerAttempt:
             return Ended(crashed=True, words=words)
         found = CODE.search(words)
         return Ended(code=self._operation_code() or (found["code"] if found else ""), words=words)
+
+    def history(self) -> list[str]:
+        states = self._world.prefect(f"/flow_run_states/?flow_run_id={self.run}") or []
+        return [f"{each['timestamp'][11:19]} {each['name']}: {each.get('message') or ''}"[:160] for each in states]
 
     def give_up(self) -> None:
         state = {"type": "CANCELLED", "name": "Cancelled", "message": "The fault run gave it up."}

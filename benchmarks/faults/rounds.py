@@ -20,6 +20,8 @@ CLEAN_SECONDS = 120.0
 """Within so many seconds of the fault's end a run has ended, or a reconciliation has closed what it left."""
 REPEATS = 12
 REPEAT_SECONDS = 3.0
+SLOW_SECONDS = 60.0
+"""A round that takes longer shows what Prefect saw of its run."""
 WORKER_SECONDS = 6.0
 """What the worker needs to take a run up, beside what the operation itself does."""
 
@@ -44,11 +46,13 @@ class Round:
     code: str = ""
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """For whoever watches."""
         how = "by the worker" if self.detached else "by a command"
-        wrong = "".join(f"\n      {each.kind}: {each.text}" for each in self.problems)
+        told = [*(f"{each.kind}: {each.text}" for each in self.problems), *self.history]
+        wrong = "".join(f"\n      {each}" for each in told)
         fault = self.draw.kind if self.struck else f"{self.draw.kind}: not struck"
         return f"{self.draw.number:4} {self.operation} {how}, {fault}: {self.ending} {self.code} {self.seconds:.1f} s{wrong}"
 
@@ -81,6 +85,8 @@ def play(world: World, ledger: Ledger, draw: Draw, usual: Usual) -> Round:
     _finish(world, operation, ended, done)
     if not (ended.done and done.struck):
         done.seconds = time.monotonic() - began
+    if done.seconds > SLOW_SECONDS:
+        done.history = attempt.history()
     return done
 
 
