@@ -22,6 +22,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -112,17 +113,24 @@ def wanted_stanzas(
     for stanza in content["deployments"]:
         name = stanza["name"]
         if home is not None:
-            yield as_operated({**stanza, "work_pool": _served_by(home)}, present.get(name))
+            yield as_operated({**stanza, "work_pool": _served_by(home, stanza, name)}, present.get(name))
         if name in ON_HOSTS:
             # Where the deployment without a host's name is on this pool, its schedule is this host's.
             schedules = stanza.get("schedules", []) if home != place.pool else []
-            own = {**stanza, "name": f"{name}@{place.host}", "work_pool": _served_by(place.pool), "schedules": schedules}
+            name = f"{name}@{place.host}"
+            own = {**stanza, "name": name, "work_pool": _served_by(place.pool, stanza, name), "schedules": schedules}
             yield as_operated(own, present.get(own["name"]))
 
 
-def _served_by(pool: str) -> dict[str, Any]:
-    """The pool, and what its workers tell each run: an automation counts on heartbeats, whoever started the worker."""
-    return {"name": pool, "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}}
+def _served_by(pool: str, stanza: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The pool, and what its workers tell each run: an automation counts on heartbeats, whoever started the worker.
+
+    Where runs wait for each other they wait in a queue of their own with the deployment's limit. In a shared one the worker
+    is given all of them, and the server turns away and reschedules every one beyond the limit, again and again: a hundred
+    kept a server on SQLite from doing anything else.
+    """
+    queue = {"work_queue_name": name} if stanza["concurrency_limit"]["collision_strategy"] == "ENQUEUE" else {}
+    return {"name": pool, **queue, "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}}
 
 
 def as_operated(stanza: Mapping[str, Any], deployment: DeploymentResponse | None) -> dict[str, Any]:
@@ -169,11 +177,25 @@ def _present(place: Place) -> dict[str, DeploymentResponse]:
         return {found.name: found for found in client.read_deployments(deployment_filter=wanted)}
 
 
+def _make_queues(stanzas: list[dict[str, Any]]) -> None:
+    """The stanzas' own queues, each with its limit; what an operator set on one that is there stays."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectAlreadyExists
+
+    with get_client(sync_client=True) as client:
+        for stanza in stanzas:
+            pool, limit = stanza["work_pool"], stanza["concurrency_limit"]["limit"]
+            if queue := pool.get("work_queue_name"):
+                with suppress(ObjectAlreadyExists):
+                    client.create_work_queue(name=queue, concurrency_limit=limit, work_pool_name=pool["name"])
+
+
 def _write_operated_file(path: Path, place: Place) -> None:
-    """What is current already is left out: another host may have registered most of it."""
+    """What is current already is left out: another host may have registered most of it. Makes the queues that are named."""
     content, present, code = _load_file(), _present(place), os.environ["IMS_RELEASE"]
     current = {name for name, each in present.items() if _is_current(place, name, each.version, each.work_pool_name, code)}
     content["deployments"] = [each for each in wanted_stanzas(content, place, present) if each["name"] not in current]
+    _make_queues(content["deployments"])
     YAML(typ="safe").dump(content, path)
 
 
