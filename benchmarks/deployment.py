@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -11,7 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from deployments import embedded
 from deployments.embedded import probes
@@ -84,6 +86,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def end_on_sigterm() -> None:
+    """Whoever is told to end ends what it started first, as after an error."""
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def own_guests(home: Path) -> list[str]:

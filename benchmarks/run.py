@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import capture, catalog_lists, imports, launch, loading, memory, shares
+from benchmarks.deployment import end_on_sigterm
 from benchmarks.embedded_store import embedded_store
 from benchmarks.imports import Bench
 from benchmarks.results import Result, merge
@@ -56,4 +57,5 @@ def _line(cells: Iterable[object]) -> str:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     main(sys.argv[1:])

@@ -7,15 +7,13 @@ It ends what it started, whatever ends it.
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Container
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
+from benchmarks.deployment import end_on_sigterm
 from benchmarks.faults import table
 from benchmarks.faults.checking import compare, repair
 from benchmarks.faults.drawing import GROUPS, WEIGHTS, Draw, Kind, draws
@@ -37,7 +35,7 @@ MOST_ECS = 2
 def main() -> int:
     """Run it."""
     given = _parse()
-    signal.signal(signal.SIGTERM, _stop)
+    end_on_sigterm()
     packages = default_folder()
     if GUESTS & set(given.operations):
         fetch(packages)
@@ -142,10 +140,6 @@ def _words(known: Container[str]) -> Callable[[str], list[str]]:
         return words
 
     return parse
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(143)
 
 
 if __name__ == "__main__":

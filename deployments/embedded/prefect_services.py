@@ -44,6 +44,8 @@ def _server_environment(site: Site) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{ports.LOOPBACK}:{port},http://localhost:{port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Runs wait in their queues; to mark hundreds as late after 15 s, all at once, is more than SQLite bears.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "3600",
         "DO_NOT_TRACK": "1",
     }
 
