@@ -123,7 +123,7 @@ def wanted_stanzas(
 
 
 def _served_by(pool: str, stanza: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The pool, and what its workers tell each run: an automation counts on heartbeats, whoever started the worker.
+    """The pool, and what its workers tell each run: the watchers count on heartbeats, whoever started the worker.
 
     Where runs wait for each other they wait in a queue of their own with the deployment's limit. In a shared one the worker
     is given all of them, and the server turns away and reschedules every one beyond the limit, again and again: a hundred
@@ -225,14 +225,11 @@ def forget(host: str) -> None:
 
 
 def main() -> None:
-    """Make the pool, the automation and the deployments; ends the process with the deploy command's exit code."""
+    """Make the pool and the deployments; ends the process with the deploy command's exit code."""
     from prefect.cli import app
-
-    from deployments.automations import apply_automations
 
     place = Place(host=sys.argv[1], pool=os.environ["IMS_HOST"], scope=Scope(sys.argv[2]))
     _make_work_pool(place.pool)
-    apply_automations()
     with tempfile.TemporaryDirectory(prefix="ims-deploy-") as folder:
         file = Path(folder) / PREFECT_FILE.name
         _write_operated_file(file, place)

@@ -1,5 +1,5 @@
-"""The watcher of a host: says every few seconds that the host is there, starts a reconciliation when a run has died, and starts
-worker and NBD server again when they have.
+"""The watcher of a host: says every few seconds that the host is there, starts a reconciliation when a run has died, tells the
+Prefect server of runs that have stopped, and starts worker and NBD server again when they have.
 
 A killed worker or run tells nobody, and a host that was cut off cannot. So every host's watcher looks for operations that
 nobody runs any more: its own host's as soon as their process is gone, another's once their lease has ended and that host had
@@ -12,10 +12,16 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from deployments.embedded import supervisor
+from deployments.embedded.probes import prefect_call
+from deployments.embedded.site import look_up
+from deployments.registering import deployment_names
+from deployments.stopped_runs import StoppedRuns
 from models.operation_finding import running_operations
 from models.operations import is_held
 from models.tables import Operation, utc_now
@@ -43,6 +49,7 @@ class Watcher:
         self._tried: set[str] = set()
         self._fallen: set[str] = set()
         self._not_before = 0.0
+        self._stopped = StoppedRuns(_ask_prefect, flows=deployment_names())
 
     def run(self) -> None:
         """Look for ever; a failure is told once and tried again."""
@@ -51,6 +58,7 @@ class Watcher:
                 report_here()
                 self._look()
                 self._revive()
+                self._mark_stopped()
                 words = ""
             except ImsError as error:
                 words = str(error)
@@ -68,6 +76,10 @@ class Watcher:
             self._tried = dead if done else set()
             self._not_before = time.monotonic() + (AGAIN_SECONDS if done else FAILED_SECONDS)
 
+    def _mark_stopped(self) -> None:
+        if crashed := self._stopped.look():
+            log.warning("runs without a sign of life are marked as crashed: %s", ", ".join(crashed))
+
     def _revive(self) -> None:
         """What has been dead for two looks: whoever killed it to start it anew has done so by then."""
         settings = load_settings()
@@ -76,6 +88,11 @@ class Watcher:
             with suppress(OperationBusy):  # `ims up` or `ims down` sees to it
                 log.warning("started again: %s", ", ".join(supervisor.revive(settings)))
             self._fallen = set()
+
+
+def _ask_prefect(path: str, body: Mapping[str, object] | None) -> Any | None:
+    site = look_up(load_settings())
+    return prefect_call(site.settings.prefect_api_url, path, login=site.login, body=body)
 
 
 def is_ours_to_close(operation: Operation) -> bool:

@@ -12,7 +12,7 @@ from tasks.engine.settings import default_home
 
 PROFILE = "ims"
 HEARTBEAT_SECONDS = "30"
-"""How often a run says that it lives, where nobody set it; `deployments.automations` counts on it."""
+"""How often a run says that it lives, where nobody set it; `deployments.stopped_runs` counts on it."""
 
 
 def _find_prefect() -> None:

@@ -144,6 +144,18 @@ def test_every_stanza_is_a_deployment_as_it_says(api: httpx.Client, own: dict[st
         assert {it["slug"] for it in made["schedules"]} >= {it["slug"] for it in stanza.get("schedules", ())}
 
 
+def test_runs_wait_in_a_queue_with_the_limit_of_their_deployment(service: Service, api: httpx.Client) -> None:
+    """As `ims up` registers it; `prefect deploy` by hand knows no queue's limit."""
+    pool = load_settings().host
+    found = api.post(f"/work_pools/{pool}/queues/filter", json={"limit": 200}).raise_for_status().json()
+    limits = {each["name"]: each["concurrency_limit"] for each in found}
+    waiting = [it for it in DECLARED if it["concurrency_limit"]["collision_strategy"] == "ENQUEUE"]
+    assert waiting
+    assert {it["name"]: limits.get(it["name"]) for it in waiting} == {
+        it["name"]: it["concurrency_limit"]["limit"] for it in waiting
+    }
+
+
 def test_every_active_schedule_makes_runs(api: httpx.Client, own: dict[str, Any]) -> None:
     for stanza in STANZAS:
         made = deployment(api, stanza)

@@ -20,13 +20,19 @@ STANZA = {
 }
 
 
+ONE = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
 CONTENT = {
     "deployments": [
-        {"name": "expire-offers", "entrypoint": "flows.expire_offers.expire_offers"},
-        {"name": "launch-ecs", "entrypoint": "flows.launch_ecs.launch_ecs"},
+        {"name": "expire-offers", "entrypoint": "flows.expire_offers.expire_offers", "concurrency_limit": ONE},
+        {
+            "name": "launch-ecs",
+            "entrypoint": "flows.launch_ecs.launch_ecs",
+            "concurrency_limit": {"limit": 4, "collision_strategy": "ENQUEUE"},
+        },
         {
             "name": "reconcile",
             "entrypoint": "flows.reconcile.reconcile",
+            "concurrency_limit": ONE,
             "schedules": [{"interval": 900, "slug": "reconcile", "active": True}],
         },
     ]
@@ -55,6 +61,13 @@ def test_host_of_its_own_server_has_everything_and_one_schedule() -> None:
 def test_every_run_of_a_worker_says_often_enough_that_it_lives() -> None:
     for each in wanted_stanzas(CONTENT, Place(host="b", pool="pool-b", scope=Scope.OWN), {}):
         assert each["work_pool"]["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+
+def test_runs_that_wait_for_each_other_do_so_in_a_queue_of_their_own() -> None:
+    found = wanted_stanzas(CONTENT, Place(host="b", pool="pool-b", scope=Scope.OWN), {})
+    queues = {each["name"]: each["work_pool"].get("work_queue_name") for each in found}
+    waiting = {"launch-ecs": "launch-ecs", "launch-ecs@b": "launch-ecs@b"}
+    assert queues == {**waiting, "expire-offers": None, "reconcile": None, "reconcile@b": None}
 
 
 def test_second_host_leaves_the_deployments_of_the_first_where_they_are() -> None:
