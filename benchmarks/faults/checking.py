@@ -23,7 +23,7 @@ from tasks.engine.errors import Damaged, ImsError
 from tasks.resources import catalog, images_bucket
 
 RUNS_SECONDS = 240.0
-"""Prefect's automation crashes a run after three missed heartbeats and as long again; the rest is for scheduled ones."""
+"""A host's watcher crashes a run within two minutes of its last heartbeat; the rest is for scheduled ones."""
 STRANGER = "unknown; its disks are in"
 """What a reconciliation says of guests of other services on this machine."""
 
