@@ -41,7 +41,8 @@ class Answer:
     @property
     def short(self) -> str:
         """For a person: how it ended."""
-        return f"exit {self.status}, {self.code or self.words.strip()[-300:] or 'no words'}"
+        last = (self.words.strip().splitlines() or ["no words"])[-1]
+        return f"exit {self.status}, {self.code or last[-300:]}"
 
 
 @dataclass
