@@ -42,6 +42,8 @@ PREFECT_FILE = ROOT / "prefect.yaml"
 CODE = ("flows", "tasks", "models")
 ON_HOSTS = ("attach-disk", "capture-ecs", "delete-ecs", "launch-ecs", "reconcile", "start-ecs", "stop-ecs")
 """What runs where an ECS is."""
+FEW = 4
+"""Of what runs more at once, runs are short and seldom wait: the default queue will do, and fewer queues are polled."""
 
 
 class Scope(StrEnum):
@@ -125,11 +127,13 @@ def wanted_stanzas(
 def _served_by(pool: str, stanza: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The pool, and what its workers tell each run: the watchers count on heartbeats, whoever started the worker.
 
-    Where runs wait for each other they wait in a queue of their own with the deployment's limit. In a shared one the worker
-    is given all of them, and the server turns away and reschedules every one beyond the limit, again and again: a hundred
-    kept a server on SQLite from doing anything else.
+    Where many runs wait for each other they wait in a queue of their own with the deployment's limit. In a shared one the
+    worker is given all of them, and the server turns away and reschedules every one beyond the limit, again and again: a
+    hundred kept a server on SQLite from doing anything else.
     """
-    queue = {"work_queue_name": name} if stanza["concurrency_limit"]["collision_strategy"] == "ENQUEUE" else {}
+    limit = stanza["concurrency_limit"]
+    waits = limit["collision_strategy"] == "ENQUEUE" and limit["limit"] <= FEW
+    queue = {"work_queue_name": name} if waits else {}
     return {"name": pool, **queue, "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}}
 
 
