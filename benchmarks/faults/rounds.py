@@ -20,6 +20,8 @@ CLEAN_SECONDS = 120.0
 """Within so many seconds of the fault's end a run has ended, or a reconciliation has closed what it left."""
 REPEATS = 12
 REPEAT_SECONDS = 3.0
+FEW_REQUESTS = 5
+"""With fewer, those of the first time may never come again: a launch reads what the host has at hand."""
 SLOW_SECONDS = 60.0
 """A round that takes longer shows what Prefect saw of its run."""
 WORKER_SECONDS = 6.0
@@ -93,7 +95,7 @@ def play(world: World, ledger: Ledger, draw: Draw, usual: Usual) -> Round:
 def _strike(world: World, draw: Draw, usual: Usual, attempt: Attempt, fault: Fault, done: Round) -> Ended | None:
     """Wait for the moment and begin the fault; an attempt that ends before is over without one."""
     due, reached = threading.Event(), _once(fault.begin)
-    by_request = draw.by_request and usual.requests > 0
+    by_request = draw.by_request and usual.requests >= FEW_REQUESTS
     if by_request:
         calls = [reached, due.set] if draw.kind in MODES else [due.set]
         world.proxy.at(1 + int(draw.moment * usual.requests), lambda: [call() for call in calls])
